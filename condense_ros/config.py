@@ -88,14 +88,15 @@ def build(cls: type[T], values: Mapping[str, Any] | None = None) -> T:
         value = _coerce(cls, name, kinds[name], value)
         low, high = fields[name].metadata.get("low"), fields[name].metadata.get("high")
         for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, (int, float)) and not isinstance(item, bool):
-                # `not (a <= b)` also catches NaN, which every comparison lets through
-                if (low is not None and not item >= low) or (high is not None and not item <= high):
-                    raise ConfigError(
-                        f"{cls.__name__}.{name} = {value!r} is out of range",
-                        f"choose {name} between {low if low is not None else '-inf'} "
-                        f"and {high if high is not None else 'inf'}",
-                    )
+            if isinstance(item, bool) or not isinstance(item, (int, float)):
+                continue
+            # `not (a <= b)` also catches NaN, which every comparison lets through
+            if (low is not None and not item >= low) or (high is not None and not item <= high):
+                raise ConfigError(
+                    f"{cls.__name__}.{name} = {value!r} is out of range",
+                    f"choose {name} between {low if low is not None else '-inf'} "
+                    f"and {high if high is not None else 'inf'}",
+                )
         checked[name] = value
     return cls(**checked)
 

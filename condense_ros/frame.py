@@ -1,4 +1,4 @@
-"""`Frame`, the one sample: what readers, bags and nodes produce and what learning and serving take."""
+"""`Frame`, the one sample: readers, bags and nodes produce it, learning and serving consume it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PointCloud:
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """(N,) bool: rows whose coordinates are all finite."""
-        return np.isfinite(self.xyz).all(axis=1)
+        return np.asarray(np.isfinite(self.xyz).all(axis=1))
 
     def select(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> PointCloud:
         """The cloud of some rows (mask or indices), every field kept."""
@@ -184,7 +184,7 @@ def calibration_id(images: tuple[CameraImage, ...]) -> str:
     digest = hashlib.sha256()
     for image in sorted(images, key=lambda image: image.name):
         digest.update(image.name.encode())
-        digest.update(np.int64([image.camera.width, image.camera.height]).tobytes())
+        digest.update(np.array([image.camera.width, image.camera.height], np.int64).tobytes())
         for values in (image.camera.K, image.camera.D, image.T_cam_lidar):
             # adding 0.0 turns -0.0 into 0.0, which has other bytes
             digest.update((np.round(values, 9) + 0.0).tobytes())

@@ -1,7 +1,8 @@
 """SE(3), cameras, and which LiDAR point is seen in which pixel.
 
 Transforms are (4, 4) float64 and named `T_target_source`: `T_cam_lidar @ p_lidar = p_cam`. Camera
-frames are optical (x right, y down, z forward); all others follow REP-103 (x forward, y left, z up).
+frames are optical (x right, y down, z forward); all others follow REP-103 (x forward, y left, z
+up).
 """
 
 from __future__ import annotations
