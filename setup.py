@@ -1,4 +1,4 @@
-"""Packaging for pip and for colcon (ament_python); the version lives in condense_ros/__init__.py."""
+"""Packaging for pip and colcon (ament_python); the version is in condense_ros/__init__.py."""
 
 import re
 from glob import glob
