@@ -1,0 +1,122 @@
+"""`Dataset`, what every reader of recorded or simulated sensor data offers, and shared checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from condense_ros.errors import DatasetError
+from condense_ros.frame import Frame
+from condense_ros.geometry import Array
+from condense_ros.ontology import Ontology
+
+#: stamp of the first frame where a data set ships no clock; ROS reads a stamp of 0 as "unset"
+FIRST_STAMP_NS = 1_000_000_000
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Frames in the order they were recorded, read from disk when asked for.
+
+    Attributes:
+        name: short name, used as `Frame.sequence`.
+        period_s: time between frames in seconds (the nominal one where stamps are missing).
+        classes: what the values of `Frame.labels` mean, or None where there are no labels.
+        T_base_lidar: (4, 4) mounting of the lidar on the vehicle, or None where it is not shipped.
+            Mountings of cameras follow: `T_base_lidar @ inverse(image.T_cam_lidar)`.
+        poses: (len, 4, 4) `T_world_lidar` of every frame, or None.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def period_s(self) -> float: ...
+
+    @property
+    def classes(self) -> Ontology | None: ...
+
+    @property
+    def T_base_lidar(self) -> Array | None: ...
+
+    @property
+    def poses(self) -> Array | None: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Frame:
+        """Frame `index` (negative ones count from the end).
+
+        Raises:
+            IndexError: out of range.
+            DatasetError: a file of the frame is missing or damaged.
+        """
+        ...
+
+
+def check_index(index: int, length: int, name: str) -> int:
+    """`index` as a non-negative row; IndexError past either end, which also ends iteration."""
+    row = index + length if index < 0 else index
+    if not 0 <= row < length:
+        raise IndexError(f"{name} has {length} frames, not number {index}")
+    return row
+
+
+def describe_folder(folder: Path, limit: int = 12) -> str:
+    """The first names in a folder, for error messages."""
+    names = sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir())
+    shown = ", ".join(names[:limit]) or "nothing"
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an image file.
+
+    Raises:
+        DatasetError: missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise DatasetError(
+            f"{path} is not a readable image ({error})", "restore the file"
+        ) from None
+
+
+def read_numbers(path: Path, columns: int) -> Array:
+    """(N, columns) float64 of a whitespace-separated text file.
+
+    Raises:
+        DatasetError: missing, not numbers, or rows of another length.
+    """
+    try:
+        rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        values = np.array(rows, dtype=np.float64)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} is not a table of numbers ({error})", "restore it") from None
+    if values.ndim != 2 or values.shape[1] != columns or not np.isfinite(values).all():
+        raise DatasetError(
+            f"{path} holds a table of shape {values.shape}", f"give {columns} numbers per row"
+        )
+    return values
+
+
+def rows_to_poses(rows: Array) -> Array:
+    """(N, 12) rows of 3x4 matrices (KITTI odometry text) to (N, 4, 4)."""
+    poses = np.zeros((len(rows), 4, 4))
+    poses[:, :3] = rows.reshape(-1, 3, 4)
+    poses[:, 3, 3] = 1.0
+    return poses
+
+
+def require(paths: Iterable[Path], what: str) -> None:
+    """Raises DatasetError naming the first of `paths` that is absent."""
+    for path in paths:
+        if not path.exists():
+            raise DatasetError(f"{what}: {path} is missing", "restore the file or folder")

@@ -1,0 +1,140 @@
+"""`open_dataset`: which reader fits a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from condense_ros.datasets.base import Dataset, describe_folder
+from condense_ros.errors import DatasetError
+
+CLOUD_SUFFIXES = (".bin", ".npy", ".npz", ".pcd", ".ply", ".feather")
+
+
+def _any(path: Path, *patterns: str) -> bool:
+    return any(next(path.glob(pattern), None) is not None for pattern in patterns)
+
+
+# Each entry: what marks the format (shown to the user), test, and reader. Readers are imported only
+# when their format is found. The order matters: the folder of clouds takes what is left.
+def _simulated(path: Path) -> Dataset:
+    from condense_ros.datasets.simulated import SimulatedFolder
+
+    return SimulatedFolder(path)
+
+
+def _bag(path: Path) -> Dataset:
+    from condense_ros.datasets.bag import BagDataset
+
+    return BagDataset(path)
+
+
+def _kitti_object(path: Path) -> Dataset:
+    from condense_ros.datasets.kitti_object import KittiObject
+
+    return KittiObject(path)
+
+
+def _kitti(path: Path) -> Dataset:
+    from condense_ros.datasets.kitti import KittiSequence
+
+    return KittiSequence(path)
+
+
+def _nuscenes(path: Path) -> Dataset:
+    from condense_ros.datasets.nuscenes import NuScenesSample
+
+    return NuScenesSample(path)
+
+
+def _rgbd(path: Path) -> Dataset:
+    from condense_ros.datasets.rgbd import RgbdSequence
+
+    return RgbdSequence(path)
+
+
+def _argoverse(path: Path) -> Dataset:
+    from condense_ros.datasets.argoverse import ArgoverseLog
+
+    return ArgoverseLog(_argoverse_log(path) or path)
+
+
+def _clouds(path: Path) -> Dataset:
+    from condense_ros.datasets.clouds import CloudFolder
+
+    return CloudFolder(path)
+
+
+def _argoverse_log(path: Path) -> Path | None:
+    """The log folder itself, or the only log in a folder of logs."""
+    logs = [p.parents[1] for p in (*path.glob("sensors/lidar"), *path.glob("*/sensors/lidar"))]
+    return logs[0] if len(logs) == 1 else None
+
+
+_FORMATS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Dataset]], ...] = (
+    (
+        "bag: metadata.yaml with .mcap files, or one .mcap file",
+        lambda p: _any(p, "*.mcap") if p.is_dir() else p.suffix == ".mcap",
+        _bag,
+    ),
+    (
+        "simulated folder: dataset.json",
+        lambda p: p.is_dir() and (p / "dataset.json").is_file(),
+        _simulated,
+    ),
+    (
+        "nuScenes sample: sample.json",
+        lambda p: p.is_dir() and (p / "sample.json").is_file(),
+        _nuscenes,
+    ),
+    (
+        "KITTI object: calib/, image_2/, velodyne/",
+        lambda p: (p / "calib").is_dir() and (p / "velodyne").is_dir(),
+        _kitti_object,
+    ),
+    (
+        "KITTI sequence: velodyne/ or velodyne_points/data/, image_02/ or image_2/, calib.txt",
+        lambda p: (p / "velodyne").is_dir() or (p / "velodyne_points").is_dir(),
+        _kitti,
+    ),
+    (
+        "RGB-D sequence: frame-*.color.*, frame-*.depth.png, frame-*.pose.txt",
+        lambda p: p.is_dir() and _any(p, "frame-*.depth.png", "frame-*.color.*"),
+        _rgbd,
+    ),
+    (
+        "Argoverse 2 log: sensors/lidar/*.feather",
+        lambda p: p.is_dir() and _argoverse_log(p) is not None,
+        _argoverse,
+    ),
+    (
+        f"clouds: files ending in {' '.join(CLOUD_SUFFIXES)}",
+        lambda p: (
+            any(q.suffix in CLOUD_SUFFIXES for q in p.iterdir())
+            if p.is_dir()
+            else p.suffix in CLOUD_SUFFIXES
+        ),
+        _clouds,
+    ),
+)
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Opens a data set, guessing its format from the names in the folder.
+
+    Raises:
+        DatasetError: nothing there, or nothing this project reads; the message lists what was
+            looked for and what was found.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist", "give the folder of a data set or a bag")
+    for _, fits, reader in _FORMATS:
+        if fits(path):
+            return reader(path)
+    found = describe_folder(path) if path.is_dir() else f"a file ending in {path.suffix!r}"
+    looked = "; ".join(what for what, _, _ in _FORMATS)
+    raise DatasetError(
+        f"{path} holds no data set this project reads. Found: {found}. Looked for: {looked}",
+        "point to the folder that holds one of these",
+    )
