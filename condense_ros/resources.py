@@ -42,7 +42,5 @@ def interface_files() -> dict[str, Path]:
     folder = _folder("interfaces", "msg")
     files = sorted([*folder.glob("msg/*.msg"), *folder.glob("srv/*.srv")])
     if not files:
-        raise EnvironmentProblem(
-            f"no message definitions in {folder}", "install condense_ros again"
-        )
+        raise EnvironmentProblem(f"no definitions in {folder}", "install condense_ros again")
     return {f"condense_msgs/{path.parent.name}/{path.stem}": path for path in files}

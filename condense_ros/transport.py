@@ -1,8 +1,8 @@
 """The FastDDS profile that lets camera images and clouds through.
 
-FastDDS's default shared-memory segment is smaller than one image, so that large best-effort messages
-are lost without a word. The profile gives each process a segment that holds several of them. It has
-to be in the environment before the first node of a process is made.
+FastDDS's default shared-memory segment is smaller than one image, so that large best-effort
+messages are lost without a word. The profile gives each process a segment that holds several of
+them. It has to be in the environment before the first node of a process is made.
 """
 
 from __future__ import annotations
