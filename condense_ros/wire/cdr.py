@@ -1,0 +1,155 @@
+"""CDR bytes <-> message objects, through the `rosbags` type system (no ROS needed)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from condense_ros.errors import EnvironmentProblem, WireError
+
+Bytes = bytes | bytearray | memoryview
+
+#: a message larger than this is refused before anything is parsed
+MAX_MESSAGE_BYTES = 1 << 30
+
+
+def definitions_folder() -> Path:
+    """The folder with `msg/*.msg` and `srv/*.srv` of condense_msgs.
+
+    Beside this file when installed (setup.py maps the folder there), at the top of the repository
+    in a source tree.
+
+    Raises:
+        EnvironmentProblem: neither is there.
+    """
+    here = Path(__file__).resolve()
+    places = [here.parent / "condense_msgs", here.parents[2] / "msg"]
+    for place in places:
+        if (place / "msg" / "Pair.msg").is_file():
+            return place
+    raise EnvironmentProblem(
+        "the definitions of condense_msgs are in none of " + ", ".join(map(str, places)),
+        "reinstall the package, or run from a full clone",
+    )
+
+
+@lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """The message types this project knows: ROS 2 Jazzy's own and condense_msgs."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    own: dict[str, Any] = {}
+    for path in sorted((definitions_folder() / "msg").glob("*.msg")):
+        own.update(get_types_from_msg(path.read_text(), f"condense_msgs/msg/{path.stem}"))
+    store.register(own)
+    return store
+
+
+def _known(type_name: str) -> Typestore:
+    store = typestore()
+    if type_name not in store.types:
+        raise WireError(
+            f"message type {type_name!r} is unknown",
+            "use a type of the ROS 2 common interfaces or of condense_msgs",
+        )
+    return store
+
+
+def definition(type_name: str) -> str:
+    """The type's definition with those of its parts (ros2msg text, as MCAP schemas hold it).
+
+    Raises:
+        WireError: unknown type.
+    """
+    return _known(type_name).generate_msgdef(type_name, ros_version=2)[0]
+
+
+def type_hash(type_name: str) -> str:
+    """The type's RIHS01 hash, which ROS 2 compares before it connects two endpoints.
+
+    Raises:
+        WireError: unknown type.
+    """
+    return _known(type_name).hash_rihs01(type_name)
+
+
+def serialize(type_name: str, message: Any) -> bytes:
+    """Little-endian CDR with the 4-byte encapsulation header, as rclpy writes it.
+
+    Raises:
+        WireError: unknown type, or a field whose value does not fit its type.
+    """
+    store = _known(type_name)
+    try:
+        return bytes(store.serialize_cdr(message, type_name, little_endian=True))
+    # generated code: a wrong value shows as any of a dozen exception types
+    except Exception as error:
+        raise WireError(
+            f"{type_name} cannot be serialised: {error}", "check the types of its fields"
+        ) from error
+
+
+def deserialize(type_name: str, raw: Bytes) -> Any:
+    """The message in CDR bytes of either byte order; its arrays are views of `raw`.
+
+    Raises:
+        WireError: unknown type, truncated or malformed bytes, more than `MAX_MESSAGE_BYTES`.
+    """
+    store = _known(type_name)
+    view = memoryview(raw)
+    if view.nbytes > MAX_MESSAGE_BYTES:
+        raise WireError(
+            f"{type_name} of {view.nbytes} bytes is over the limit of {MAX_MESSAGE_BYTES}",
+            "publish smaller messages",
+        )
+    try:
+        return store.deserialize_cdr(view, type_name)
+    # generated code on foreign bytes: SerdeError, IndexError, OverflowError, ... all mean this
+    except Exception as error:
+        raise WireError(
+            f"{view.nbytes} bytes are no {type_name}: {error}",
+            "check the message type of the topic, and that the bag or network did not cut it short",
+        ) from error
+
+
+_SCALARS = {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}
+
+
+def _default(store: Typestore, description: Any) -> Any:
+    kind, value = int(description[0]), description[1]
+    if kind == 1:  # a number or string
+        return _SCALARS.get(value[0], 0)
+    if kind == 2:  # another message
+        return _new(store, value)
+    element, length = value
+    count = length if kind == 3 else 0  # fixed array, or sequence
+    if int(element[0]) == 1 and element[1][0] != "string":
+        dtype = {"byte": "uint8", "char": "uint8"}.get(element[1][0], element[1][0])
+        return np.zeros(count, dtype=dtype)
+    return [_default(store, element) for _ in range(count)]
+
+
+def _new(store: Typestore, type_name: str) -> Any:
+    fields = store.fielddefs[type_name][1]
+    return store.types[type_name](*(_default(store, description) for _, description in fields))
+
+
+def message(type_name: str, **fields: Any) -> Any:
+    """A new message with nested defaults (zeros, empty strings) and the given fields set.
+
+    Raises:
+        WireError: unknown type or field.
+    """
+    new = _new(_known(type_name), type_name)
+    for name, value in fields.items():
+        if not hasattr(new, name):
+            raise WireError(
+                f"{type_name} has no field {name!r}",
+                f"use one of: {', '.join(vars(new))}",
+            )
+        setattr(new, name, value)
+    return new
