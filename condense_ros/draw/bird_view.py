@@ -60,9 +60,13 @@ def draw_bird_view(
     near = reach <= half * 1.02
     xyz = xyz[near]
 
-    figure = new_figure(8.8 if colours is None else 7.4, 7.4)
+    # laid out by hand: automatic layouts crop labels of axes with equal scales
+    width, height = 9.0 if colours is None else 7.6, 7.5
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")
     (axes,) = add_axes(figure)
     night(axes)
+    axes.set_position((0.75 / width, 0.6 / height, 6.45 / width, 6.45 / height))
     _rings(axes, half)
     order = np.argsort(xyz[:, 2])  # what is higher covers what is lower, as seen from above
     x, y = xyz[order, 0], xyz[order, 1]
@@ -79,7 +83,8 @@ def draw_bird_view(
         low, high = np.percentile(xyz[:, 2], [2, 98])
         style |= {"cmap": ramp("viridis", 0.12, 1.0), "vmin": low, "vmax": max(high, low + 0.1)}
         points = axes.scatter(x, y, c=xyz[order, 2], **style)
-        bar = figure.colorbar(points, ax=axes, shrink=0.5, aspect=30, pad=0.01)
+        place = figure.add_axes((7.4 / width, 2.2 / height, 0.13 / width, 3.2 / height))
+        bar = figure.colorbar(points, cax=place)
         bar.set_label("height [m]", color=NIGHT_INK)
         bar.ax.tick_params(colors=NIGHT_INK)
         bar.outline.set_visible(False)
@@ -125,7 +130,8 @@ def _legend(figure: Any, labels: npt.NDArray[np.uint8], ontology: Ontology) -> N
     figure.legend(
         marks,
         names,
-        loc="outside right center",
+        loc="center left",
+        bbox_to_anchor=(0.8, 0.5),
         frameon=False,
         labelcolor=NIGHT_INK,
         handletextpad=0.3,

@@ -16,6 +16,7 @@ from condense_ros.ontology import Ontology
 
 #: an RGB-D cloud has a point per pixel, which would cover the image
 _MAX_POINTS = 24_000
+_TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 80)
 #: luminance (ITU-R BT.601)
 _GREY = np.array([0.299, 0.587, 0.114])
 
@@ -38,7 +39,8 @@ def _by_direction(images: list[CameraImage]) -> list[CameraImage]:
 def _seen(frame: Frame, image: CameraImage) -> Projection:
     """Visible points, far ones first so that near ones are drawn on top, thinned where dense."""
     seen = project_cloud(frame.cloud.xyz, image.T_cam_cloud, image.camera)
-    rows = np.arange(0, len(seen.index), max(1, round(len(seen.index) / _MAX_POINTS)))
+    # a regular stride would draw patterns of its own
+    rows = np.random.default_rng(0).permutation(len(seen.index))[:_MAX_POINTS]
     rows = rows[np.argsort(-seen.depth[rows], kind="stable")]
     return Projection(seen.index[rows], seen.uv[rows], seen.depth[rows])
 
@@ -131,8 +133,7 @@ def draw_overlay(
     elif colours is None:
         bar = figure.add_axes((0.3, 0.27 / height, 0.4, 0.13 / height))
         scale = figure.colorbar(points, cax=bar, orientation="horizontal")
-        ends = scale.mappable.norm.vmin, scale.mappable.norm.vmax
-        ticks = [d for d in (0.5, 1, 2, 3, 5, 10, 20, 40, 80) if ends[0] <= d <= ends[1]]
+        ticks = [d for d in _TICKS if scale.vmin <= d <= scale.vmax]
         scale.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         scale.ax.minorticks_off()
         scale.ax.tick_params(colors=NIGHT_INK, labelsize=8, length=0, pad=2)

@@ -58,7 +58,8 @@ def draw_places(
     span = float(max(np.ptp(corners, axis=0).max(), 1.0))
     low, high = corners.min(axis=0), corners.max(axis=0)
     middle, half = (low + high) / 2, np.maximum((high - low) / 2, span * 0.25) + span * 0.12
-    figure = new_figure(8.0, float(np.clip(7.2 * half[1] / half[0], 3.0, 8.0)) + 1.1)
+    height_in = float(np.clip(7.2 * half[1] / half[0], 3.0, 8.0)) + 1.2
+    figure = new_figure(8.0, height_in, equal_axes=True)
     (axes,) = add_axes(figure)
     axes.set(
         xlim=(middle[0] - half[0], middle[0] + half[0]),

@@ -32,13 +32,20 @@ _SETTINGS: Any = {
 }
 
 
-def new_figure(width_in: float, height_in: float, *, dpi: int = 130) -> Any:
-    """An empty figure that needs no display and leaves matplotlib's global state alone."""
+def new_figure(
+    width_in: float, height_in: float, *, equal_axes: bool = False, dpi: int = 130
+) -> Any:
+    """An empty figure that needs no display and leaves matplotlib's global state alone.
+
+    Args:
+        equal_axes: its axes will have equal scales, so they cannot fill what they are given.
+    """
     # imported here: matplotlib costs half a second, which `import condense_ros.draw` should not
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), dpi=dpi, layout="constrained")
+    layout: Any = "compressed" if equal_axes else "constrained"
+    figure = Figure(figsize=(width_in, height_in), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
