@@ -1,0 +1,23 @@
+"""Recording and reading of bags: rosbag2 folders in MCAP that survive kills and full disks."""
+
+from condense_ros.bags.config import RecordConfig
+from condense_ros.bags.counts import RecordCount
+from condense_ros.bags.info import BagInfo, TopicInfo, bag_info
+from condense_ros.bags.pairs import PAIR_TOPIC, PAIR_TYPE, PairRecord
+from condense_ros.bags.reader import BagMessage, BagReader, BagTopic
+from condense_ros.bags.writer import BagWriter
+
+__all__ = [
+    "PAIR_TOPIC",
+    "PAIR_TYPE",
+    "BagInfo",
+    "BagMessage",
+    "BagReader",
+    "BagTopic",
+    "BagWriter",
+    "PairRecord",
+    "RecordConfig",
+    "RecordCount",
+    "TopicInfo",
+    "bag_info",
+]

@@ -1,0 +1,134 @@
+"""The metadata.yaml of a rosbag2 folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# rosbag2 wants QoS as YAML text; 1 = reliable, transient local, keep last
+_LATCHED_QOS = """\
+- history: 1
+  depth: 100
+  reliability: 1
+  durability: 1
+  deadline:
+    sec: 9223372036
+    nsec: 854775807
+  lifespan:
+    sec: 9223372036
+    nsec: 854775807
+  liveliness: 1
+  liveliness_lease_duration:
+    sec: 9223372036
+    nsec: 854775807
+  avoid_ros_namespace_conventions: false
+"""
+
+
+@dataclass
+class FileStats:
+    """What one file of a bag holds."""
+
+    name: str
+    start_ns: int | None = None
+    end_ns: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, topic: str, log_ns: int) -> None:
+        """Counts one message."""
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+        self.start_ns = log_ns if self.start_ns is None else min(self.start_ns, log_ns)
+        self.end_ns = max(self.end_ns, log_ns)
+
+    @property
+    def messages(self) -> int:
+        return sum(self.counts.values())
+
+
+def qos_text(topic: str) -> str:
+    """The offered QoS to store for a topic; a player must latch /tf_static for late joiners."""
+    return _LATCHED_QOS if topic.rsplit("/", 1)[-1] == "tf_static" else ""
+
+
+def metadata_text(files: Sequence[FileStats], types: Mapping[str, tuple[str, str]]) -> str:
+    """metadata.yaml of format version 5, which every rosbag2 since Galactic reads.
+
+    Args:
+        files: in order.
+        types: topic to (type name, RIHS01 hash or "").
+    """
+    starts = [file.start_ns for file in files if file.start_ns is not None]
+    start = min(starts, default=0)
+    end = max((file.end_ns for file in files), default=0)
+
+    def span(first: int, last: int) -> dict[str, Any]:
+        return {
+            "starting_time": {"nanoseconds_since_epoch": first},
+            "duration": {"nanoseconds": max(0, last - first)},
+        }
+
+    topics = [
+        {
+            "topic_metadata": {
+                "name": topic,
+                "type": type_name,
+                "serialization_format": "cdr",
+                "offered_qos_profiles": qos_text(topic),
+                "type_description_hash": type_hash,
+            },
+            "message_count": sum(file.counts.get(topic, 0) for file in files),
+        }
+        for topic, (type_name, type_hash) in types.items()
+    ]
+    information = {
+        "version": 5,
+        "storage_identifier": "mcap",
+        **span(start, end),
+        "message_count": sum(file.messages for file in files),
+        "topics_with_message_count": topics,
+        "compression_format": "",
+        "compression_mode": "",
+        "relative_file_paths": [file.name for file in files],
+        "files": [
+            {
+                "path": file.name,
+                **span(file.start_ns or 0, file.end_ns),
+                "message_count": file.messages,
+            }
+            for file in files
+        ],
+    }
+    return str(yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file so that at every instant the old or the new text is there, on disk.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power loss.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

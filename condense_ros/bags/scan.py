@@ -1,0 +1,267 @@
+"""Finds the messages of an MCAP file, also of one that was never finished or is damaged.
+
+Layout: https://mcap.dev/spec. Nothing depends on the summary at the end of the file: records are
+walked from the start, and where the walk meets bytes that are no record it goes on at the next
+chunk whose header is consistent and whose CRC is right.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from mcap.data_stream import ReadDataStream
+from mcap.opcode import Opcode
+from mcap.records import Channel, Schema
+from mcap.writer import MCAP0_MAGIC
+
+from condense_ros.errors import BagError
+
+Buffer = bytes | memoryview | mmap.mmap
+_RECORD = struct.Struct("<BQ")
+_MESSAGE = struct.Struct("<HIQQ")
+_CHUNK = struct.Struct("<QQQII")
+#: bytes of a chunk record before its records: fixed part, compression name, size
+_CHUNK_FIXED = _CHUNK.size + 8
+# chunk records with plausible sizes, either uncompressed or with a known compression
+_CHUNK_HEADER = re.compile(
+    rb"\x06.{5}\x00{3}.{16}.{5}\x00{3}.{4}(?:\x00{4}|\x04\x00{3}zstd|\x03\x00{3}lz4).{5}\x00{3}",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class ChunkRef:
+    """Where a chunk's records lie in the file.
+
+    Attributes:
+        offset, length: of the (possibly compressed) records, bytes.
+        whole: False for the last chunk of a file that ends within it; it has no usable CRC.
+    """
+
+    offset: int
+    length: int
+    compression: str
+    size: int
+    crc: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class MessageRef:
+    """Where one message is: bytes [offset, offset + length) of its chunk's records.
+
+    `chunk` is -1 for a message outside chunks; its offset is then that in the file.
+    """
+
+    channel: int
+    sequence: int
+    log_ns: int
+    stamp_ns: int
+    chunk: int
+    offset: int
+    length: int
+
+
+@dataclass
+class FileIndex:
+    """Everything known of a file without having read its messages.
+
+    Attributes:
+        damaged: stretches that could not be read as records.
+        finished: the file has its footer.
+        truncated: it ends within a record.
+    """
+
+    path: Path
+    channels: dict[int, Channel] = field(default_factory=dict)
+    schemas: dict[int, Schema] = field(default_factory=dict)
+    chunks: list[ChunkRef] = field(default_factory=list)
+    messages: list[MessageRef] = field(default_factory=list)
+    damaged: int = 0
+    finished: bool = False
+    truncated: bool = False
+
+
+def decompress(data: bytes, chunk: ChunkRef) -> bytes:
+    """The records of a chunk.
+
+    Raises:
+        BagError: damaged, or of an unknown compression.
+    """
+    try:
+        if chunk.compression == "zstd":
+            import zstandard
+
+            return zstandard.ZstdDecompressor().decompress(data, max_output_size=chunk.size)
+        if chunk.compression == "lz4":
+            import lz4.frame
+
+            return bytes(lz4.frame.decompress(data))
+    except ImportError as error:
+        raise BagError(
+            f"a chunk is compressed with {chunk.compression}", f"pip install {error.name}"
+        ) from error
+    # both libraries raise their own error types on damaged input
+    except Exception as error:
+        raise BagError(
+            f"a chunk does not decompress: {error}", "recover the bag from a backup"
+        ) from error
+    if chunk.compression:
+        raise BagError(
+            f"unknown chunk compression {chunk.compression!r}", "convert the bag with the mcap tool"
+        )
+    return data
+
+
+def scan_file(path: Path) -> FileIndex:
+    """Indexes an MCAP file.
+
+    Raises:
+        BagError: it cannot be opened, or nothing in it is MCAP.
+    """
+    index = FileIndex(path)
+    try:
+        with open(path, "rb") as stream:
+            size = stream.seek(0, 2)
+            if size == 0:
+                index.truncated = True
+                return index
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                _Scan(index, data, size).run()
+    except OSError as error:
+        raise BagError(f"{path} cannot be read: {error.strerror}", "check the path") from error
+    return index
+
+
+class _Scan:
+    def __init__(self, index: FileIndex, data: mmap.mmap, size: int) -> None:
+        self.index, self.data, self.size = index, data, size
+
+    def run(self) -> None:
+        head = self.data[: len(MCAP0_MAGIC)]
+        position = len(MCAP0_MAGIC)
+        if not MCAP0_MAGIC.startswith(head):
+            found = self._resync(0)
+            if found == self.size:
+                raise BagError(f"{self.index.path} is no MCAP file", "give a bag or an .mcap file")
+            position = found
+        while position < self.size and not self.index.finished:
+            position = self._record(position)
+        self.index.truncated = not self.index.finished
+
+    def _record(self, position: int) -> int:
+        """Takes in the record at a position; returns where the next one is."""
+        start = position + _RECORD.size
+        if start > self.size:
+            return self.size
+        opcode, length = _RECORD.unpack_from(self.data, position)
+        end = start + length
+        plausible = 1 <= opcode <= 0x0F or opcode >= 0x80
+        if not plausible or end > self.size:
+            found = self._resync(position + 1)
+            if found < self.size or not plausible:
+                return found
+            # nothing after it: the file ends within this record
+            if opcode == Opcode.CHUNK:
+                self._chunk(start, self.size, whole=False)
+            return self.size
+        try:
+            self._take(opcode, start, end)
+        except (ValueError, EOFError, struct.error, BagError, UnicodeDecodeError):
+            return self._resync(position + 1)
+        return end
+
+    def _take(self, opcode: int, start: int, end: int) -> None:
+        if opcode == Opcode.CHUNK:
+            self._chunk(start, end, whole=True)
+        elif opcode == Opcode.MESSAGE:
+            self._message(self.data, start, end, -1, 0)
+        elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
+            self._declare(opcode, self.data[start:end])
+        elif opcode == Opcode.FOOTER:
+            self.index.finished = end + len(MCAP0_MAGIC) <= self.size
+
+    def _chunk(self, start: int, end: int, *, whole: bool) -> None:
+        if start + _CHUNK_FIXED > end:
+            if whole:
+                raise ValueError("chunk too short")
+            return
+        _, _, size, crc, name_length = _CHUNK.unpack_from(self.data, start)
+        records = start + _CHUNK_FIXED + name_length
+        if name_length > 16 or records > end:
+            if whole:
+                raise ValueError("chunk header out of its record")
+            return
+        name = self.data[start + _CHUNK.size : start + _CHUNK.size + name_length].decode()
+        (length,) = struct.unpack_from("<Q", self.data, records - 8)
+        if whole and records + length > end:
+            raise ValueError("chunk larger than its record")
+        length = min(length, end - records)
+        chunk = ChunkRef(records, length, name, size, crc, whole)
+        if name:
+            # a compressed chunk has to be opened to be indexed
+            content: Buffer = decompress(self.data[records : records + length], chunk)
+            first, last = 0, len(content)
+        else:
+            content, first, last = self.data, records, records + length
+        self.index.chunks.append(chunk)
+        self._walk(content, first, last, len(self.index.chunks) - 1)
+
+    def _walk(self, content: Buffer, position: int, end: int, chunk: int) -> None:
+        """Takes in the records of a chunk, as far as they go."""
+        base = position
+        while position + _RECORD.size <= end:
+            opcode, length = _RECORD.unpack_from(content, position)
+            start = position + _RECORD.size
+            position = start + length
+            if position > end or opcode not in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
+                return
+            if opcode == Opcode.MESSAGE:
+                self._message(content, start, position, chunk, base)
+            else:
+                try:
+                    self._declare(opcode, bytes(content[start:position]))
+                # a damaged declaration; the CRC will say so when the chunk is read
+                except (ValueError, EOFError, struct.error, UnicodeDecodeError):
+                    return
+
+    def _message(self, content: Buffer, start: int, end: int, chunk: int, base: int) -> None:
+        if end - start < _MESSAGE.size:
+            return
+        channel, sequence, log_ns, stamp_ns = _MESSAGE.unpack_from(content, start)
+        offset = start + _MESSAGE.size
+        self.index.messages.append(
+            MessageRef(channel, sequence, log_ns, stamp_ns, chunk, offset - base, end - offset)
+        )
+
+    def _declare(self, opcode: int, raw: bytes) -> None:
+        stream = ReadDataStream(BytesIO(raw))
+        if opcode == Opcode.SCHEMA:
+            schema = Schema.read(stream)
+            self.index.schemas.setdefault(schema.id, schema)
+        else:
+            channel = Channel.read(stream)
+            self.index.channels.setdefault(channel.id, channel)
+
+    def _resync(self, position: int) -> int:
+        """Start of the next sound chunk, or the end of the file; counts the damage before it."""
+        for match in _CHUNK_HEADER.finditer(self.data, position):
+            start = match.start() + _RECORD.size
+            _, length = _RECORD.unpack_from(self.data, match.start())
+            first_ns, last_ns, _, crc, name_length = _CHUNK.unpack_from(self.data, start)
+            records = start + _CHUNK_FIXED + name_length
+            (size,) = struct.unpack_from("<Q", self.data, records - 8)
+            sound = first_ns <= last_ns and size + records - start == length
+            if sound and records + size <= self.size:
+                # compressed chunks are checked when they are opened; their CRC is of the content
+                content = self.data[records : records + size]
+                if name_length or crc == 0 or zlib.crc32(content) == crc:
+                    self.index.damaged += 1
+                    return match.start()
+        return self.size
