@@ -1,0 +1,1 @@
+"""Places: where in a stored map was this cloud taken, or "unknown"."""
