@@ -1,0 +1,51 @@
+"""A simulated world: procedural towns, the sensors of a robot in them, and the truth.
+
+Names load on first use: ray casting and its tables cost import time that `--help` must not pay.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condense_ros.sim.classes import ontology
+    from condense_ros.sim.motion import drive, ground_poses, poses_beside, poses_never_visited
+    from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
+    from condense_ros.sim.simulator import ImageTruth, Simulator
+    from condense_ros.sim.world import World, WorldConfig
+
+_WHERE = {
+    "ontology": "classes",
+    "drive": "motion",
+    "ground_poses": "motion",
+    "poses_beside": "motion",
+    "poses_never_visited": "motion",
+    "CameraSpec": "rig",
+    "LidarSpec": "rig",
+    "Rig": "rig",
+    "ImageTruth": "simulator",
+    "Simulator": "simulator",
+    "World": "world",
+    "WorldConfig": "world",
+}
+__all__ = [
+    "CameraSpec",
+    "ImageTruth",
+    "LidarSpec",
+    "Rig",
+    "Simulator",
+    "World",
+    "WorldConfig",
+    "drive",
+    "ground_poses",
+    "ontology",
+    "poses_beside",
+    "poses_never_visited",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
