@@ -1,0 +1,115 @@
+"""Makes the batch of any step from the seed alone, and quarantines frames that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from condense_ros.errors import CondenseError, TrainingError
+from condense_training.files import write_atomically
+from condense_training.frames import FrameSource, epoch_order
+from condense_training.recipe import Batch, Sample, Stage
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 20
+
+
+class Quarantine:
+    """Frames that failed, each counted once with its reason.
+
+    Args:
+        source: to name frames.
+        max_fraction: of the frames that may fail before training stops.
+        path: JSON list kept up to date, for people.
+    """
+
+    def __init__(self, source: FrameSource, max_fraction: float, path: Path | None = None) -> None:
+        self._source = source
+        self._allowed = int(max_fraction * len(source))
+        self._path = path
+        self._lock = threading.Lock()
+        self.reasons: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, number: int, error: Exception) -> None:
+        """Records a failed frame.
+
+        Raises:
+            TrainingError: more than the allowed share has failed.
+        """
+        with self._lock:
+            if number in self.reasons:
+                return
+            self.reasons[number] = f"{type(error).__name__}: {error}"
+            name = self._source.describe(number)
+            log.warning("quarantined %s: %s", name, error)
+            if self._path is not None:
+                listed = [
+                    {"frame": self._source.describe(n), "reason": reason}
+                    for n, reason in sorted(self.reasons.items())
+                ]
+                write_atomically(self._path, json.dumps(listed, indent=1).encode())
+            if len(self.reasons) > self._allowed:
+                raise TrainingError(
+                    f"{len(self.reasons)} of {len(self._source)} frames cannot be used, the last "
+                    f"being {name}: {self.reasons[number]}",
+                    "repair or remove the frames listed in quarantine.json, or allow more with "
+                    "max_quarantined_fraction",
+                ) from error
+
+
+class BatchMaker:
+    """step -> batch, a pure function of (data, seed, stage, step).
+
+    Frames come in a new random order each epoch. A frame that is damaged, or has nothing to learn
+    from, is replaced by a random other one.
+    """
+
+    def __init__(
+        self, source: FrameSource, stage: Stage, stage_index: int, seed: int, bad: Quarantine
+    ) -> None:
+        self._source, self._stage, self._stage_index = source, stage, stage_index
+        self._seed, self._bad = seed, bad
+
+    def _try(self, number: int, rng: np.random.Generator) -> Sample | None:
+        if number in self._bad.reasons:
+            return None
+        try:
+            return self._stage.sample(self._source[number], rng)
+        except (CondenseError, OSError, ValueError, EOFError) as error:
+            self._bad.add(number, error)
+            return None
+
+    def _sample(self, step: int, slot: int) -> Sample:
+        count, place = len(self._source), step * self._stage.batch_size + slot
+        order = epoch_order(count, self._seed, self._stage_index, place // count)
+        number = int(order[place % count])
+        for attempt in range(_ATTEMPTS):
+            key = [self._seed, self._stage_index, step, slot, attempt, 2]
+            rng = np.random.default_rng(key)
+            sample = self._try(number, rng)
+            if sample is not None:
+                return sample
+            number = int(np.random.default_rng([*key, 3]).integers(count))
+        raise TrainingError(
+            f"stage {self._stage.name!r} found nothing to learn from in {_ATTEMPTS} frames drawn "
+            f"from {count} ({len(self._bad)} of them quarantined)",
+            "check that clouds and images overlap and that the calibration belongs to them",
+        )
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step.
+
+        Raises:
+            TrainingError: too many frames failed, or no frame has anything to learn from.
+        """
+        return self._stage.collate(
+            [self._sample(step, slot) for slot in range(self._stage.batch_size)]
+        )

@@ -1,0 +1,101 @@
+"""Frozen backbone features of labelled points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from condense_ros.errors import TrainingError
+from condense_ros.frame import IGNORE, Frame, PointCloud
+from condense_ros.models import Backbone
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVoxels:
+    """Voxels of one cloud with features, and how many points of each class they hold.
+
+    Attributes:
+        features: (M, C) float32, frozen.
+        votes: (M, K) int64 labelled points per class.
+    """
+
+    features: Tensor
+    votes: Tensor
+
+
+def labels_of(frame: Frame, classes: int) -> npt.NDArray[np.uint8]:
+    """The frame's labels.
+
+    Raises:
+        TrainingError: the frame has none, or has a class outside 0..classes-1.
+    """
+    name = f"frame {frame.index} of {frame.sequence!r}"
+    if frame.labels is None:
+        raise TrainingError(f"{name} has no labels", "give labelled data, for example simulated")
+    known = frame.labels[frame.labels != IGNORE]
+    if len(known) and known.max() >= classes:
+        raise TrainingError(
+            f"{name} has label {known.max()} where there are {classes} classes",
+            "give the ontology the labels were made with",
+        )
+    return frame.labels
+
+
+@torch.no_grad()
+def labelled_voxels(backbone: Backbone, frame: Frame, classes: int) -> LabelledVoxels:
+    """Runs the backbone on one frame, in eval mode; points out of range have no voxel."""
+    labels = torch.from_numpy(labels_of(frame, classes).astype(np.int64))
+    voxels = backbone.input.voxelize(frame.cloud)
+    backbone.eval()
+    features = backbone(voxels)
+    counted = (labels != IGNORE) & (voxels.inverse >= 0)
+    flat = voxels.inverse[counted] * classes + labels[counted]
+    votes = torch.bincount(flat, minlength=len(features) * classes)
+    return LabelledVoxels(features, votes.view(len(features), classes))
+
+
+@torch.no_grad()
+def calibrate_batch_norm(backbone: Backbone, clouds: Iterable[PointCloud]) -> None:
+    """Replaces running statistics by those of these clouds, one after another.
+
+    A random network has no statistics of its own; measured without this it would be a strawman.
+    The same is done to a pretrained one, whose statistics come from augmented clouds.
+    """
+    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+        norm.train()
+    for cloud in clouds:
+        backbone(backbone.input.voxelize(cloud))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    backbone.eval()
+
+
+def sample_points(
+    clouds: Sequence[LabelledVoxels], points_per_cloud: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Random labelled points: (n, C) features and (n,) classes, each point as likely as another."""
+    features, classes = [], []
+    for cloud in clouds:
+        voxel, label = cloud.votes.nonzero(as_tuple=True)
+        counts = cloud.votes[voxel, label]
+        total = int(counts.sum())
+        if total == 0:
+            continue
+        picked = torch.randperm(total, generator=generator)[:points_per_cloud]
+        rows = torch.searchsorted(counts.cumsum(0), picked, right=True)
+        features.append(cloud.features[voxel[rows]])
+        classes.append(label[rows])
+    if not features:
+        raise TrainingError(
+            "no labelled point within range in any frame", "give frames with labels"
+        )
+    return torch.cat(features), torch.cat(classes)

@@ -1,0 +1,83 @@
+"""The frames of one or more data sets as one numbered collection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from condense_ros.datasets import Dataset, open_dataset
+from condense_ros.errors import TrainingError
+from condense_ros.frame import Frame
+from condense_ros.ontology import Ontology
+
+
+class FrameSource:
+    """Frames of several data sets, numbered through.
+
+    Args:
+        paths: anything `open_dataset` reads: data set folders, bags.
+        stride: every n-th frame of each data set.
+        limit: at most so many frames of each data set, None for all.
+
+    Raises:
+        DatasetError: a path that is no data set.
+        TrainingError: no frame at all.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, stride: int = 1, limit: int | None = None) -> None:
+        self.paths = tuple(Path(path) for path in paths)
+        self._datasets: list[Dataset] = [open_dataset(path) for path in self.paths]
+        self._entries = [
+            (which, index)
+            for which, dataset in enumerate(self._datasets)
+            for index in list(range(0, len(dataset), stride))[:limit]
+        ]
+        if not self._entries:
+            raise TrainingError(
+                f"no frame in {', '.join(map(str, self.paths)) or 'an empty list of data'}",
+                "give folders or bags that hold camera and LiDAR pairs",
+            )
+        self._selection = (stride, limit)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, number: int) -> Frame:
+        which, index = self._entries[number]
+        return self._datasets[which][index]
+
+    @property
+    def classes(self) -> Ontology | None:
+        """What the labels of all data sets mean; None where one has none or they differ."""
+        first = self._datasets[0].classes
+        return first if all(dataset.classes == first for dataset in self._datasets) else None
+
+    def describe(self, number: int) -> str:
+        """Names a frame for messages: data set and index."""
+        which, index = self._entries[number]
+        return f"{self.paths[which]} frame {index}"
+
+    def manifest_hash(self) -> str:
+        """Sixteen hex digits over names, sizes and first 64 KiB of every file, and the selection.
+
+        Where the data lies does not matter; which frames were chosen does.
+        """
+        digest = hashlib.sha256(repr(self._selection).encode())
+        for path in self.paths:
+            files = [path] if path.is_file() else sorted(path.rglob("*"))
+            for file in files:
+                if not file.is_file():
+                    continue
+                name = file.name if file == path else file.relative_to(path).as_posix()
+                digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+                with open(file, "rb") as content:
+                    digest.update(content.read(65536))
+        return digest.hexdigest()[:16]
+
+
+def epoch_order(count: int, seed: int, stage: int, epoch: int) -> np.ndarray:
+    """(count,) permutation in which an epoch visits the frames."""
+    return np.random.default_rng([seed, stage, epoch, 1]).permutation(count)

@@ -1,0 +1,72 @@
+"""Which point of a cloud is seen at which place of an image crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from condense_ros.frame import CameraImage, PointCloud
+from condense_ros.geometry import project_cloud
+from condense_training.crops import Crop
+
+
+def point_pixel_pairs(
+    cloud: PointCloud,
+    image: CameraImage,
+    crop: Crop,
+    *,
+    depth_test: bool = True,
+    margin_px: float = 1.0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Every point the camera sees inside a crop of its image.
+
+    Args:
+        cloud: as measured (before augmentation).
+        image: with the calibration and the ego motion between the two stamps.
+        crop: of that image.
+        depth_test: leave out points hidden from the camera behind nearer ones (Janda et al. remove
+            hidden points for sensors beside the camera).
+        margin_px: distance kept from the crop's border.
+
+    Returns:
+        index: (n,) rows of the cloud.
+        uv: (n, 2) pixels of the crop, fractional.
+    """
+    seen = project_cloud(cloud.xyz, image.T_cam_cloud, image.camera, depth_test=depth_test)
+    uv = crop.from_original(seen.uv)
+    high = np.array([crop.out_width, crop.out_height]) - 1 - margin_px
+    inside = ((uv >= margin_px) & (uv <= high)).all(axis=1)
+    return seen.index[inside], uv[inside]
+
+
+def sample_features(maps: Tensor, image_index: Tensor, uv: Tensor) -> Tensor:
+    """Bilinear values of feature maps at fractional pixels.
+
+    Args:
+        maps: (B, C, H, W).
+        image_index: (n,) int64, which map each row reads.
+        uv: (n, 2) pixels (u right, v down; centres at integers), clamped to the map.
+
+    Returns:
+        (n, C).
+    """
+    _, _, height, width = maps.shape
+    size = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
+    # grid_sample with align_corners=True: -1 and 1 are the centres of the border pixels
+    grid = uv * 2 / (size - 1).clamp(min=1) - 1
+    rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=maps.dtype)
+    for i in range(len(maps)):
+        mine = image_index == i
+        if not bool(mine.any()):
+            continue
+        values = functional.grid_sample(
+            maps[i : i + 1],
+            grid[mine][None, :, None].to(maps.dtype),
+            align_corners=True,
+            padding_mode="border",
+        )
+        rows = rows.index_put((mine.nonzero()[:, 0],), values[0, :, :, 0].T)
+    return rows

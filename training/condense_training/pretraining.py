@@ -1,0 +1,116 @@
+"""`pretrain`: data in, checkpoint out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from condense_ros.config import parameter
+from condense_ros.models import Checkpoint, save_checkpoint
+from condense_training.files import write_atomically
+from condense_training.frames import FrameSource
+from condense_training.recipes import build_recipe
+from condense_training.trainer import StepRecord, TrainerConfig, train
+
+CHECKPOINT_NAME = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What is trained, on which part of the data, and how."""
+
+    recipe: str = parameter("janda", "name of the recipe")
+    preset: str = parameter("demo", "set of the recipe's parameters")
+    settings: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"help": "recipe parameters that differ from the preset"}
+    )
+    frame_stride: int = parameter(1, "use every n-th frame", low=1)
+    frame_limit: int | None = parameter(None, "at most so many frames of each data set", low=1)
+    trainer: TrainerConfig = field(
+        default_factory=TrainerConfig, metadata={"help": "how the recipe is run"}
+    )
+
+
+def _losses(path: Path) -> dict[str, dict[str, Any]]:
+    """Stage name -> steps, first and last tenth's mean loss; skipped steps left out."""
+    by_stage: dict[str, list[float]] = {}
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if not record["skipped"]:
+                by_stage.setdefault(record["stage"], []).append(record["loss"])
+    summary = {}
+    for stage, losses in by_stage.items():
+        tenth = max(1, len(losses) // 10)
+        summary[stage] = {
+            "steps": len(losses),
+            "loss_first": sum(losses[:tenth]) / tenth,
+            "loss_last": sum(losses[-tenth:]) / tenth,
+        }
+    return summary
+
+
+def pretrain(
+    data: Sequence[Path],
+    out: Path,
+    config: PretrainConfig | None = None,
+    resume: bool = True,
+    *,
+    on_step: Callable[[StepRecord], None] | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Pretrains a 3D backbone without labels and writes `out/backbone.safetensors`.
+
+    Run again with the same arguments after a stop of any kind, it goes on where it was; after the
+    end, it returns the checkpoint at once.
+
+    Args:
+        data: data set folders and bags with clouds and images.
+        out: folder for the checkpoint, `log.jsonl`, `state/`, `config.json` and `quarantine.json`.
+        resume: continue the run in `out`; False starts again.
+        on_step: called after each optimiser step.
+
+    Raises:
+        ConfigError, DatasetError, TrainingError, StorageFull, KeyboardInterrupt: see `train`.
+    """
+    config = config or PretrainConfig()
+    out = Path(out)
+    recipe = build_recipe(config.recipe, config.preset, config.settings)
+    source = FrameSource(data, stride=config.frame_stride, limit=config.frame_limit)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    result = train(
+        recipe, source, out, config.trainer, resume=resume, on_step=on_step, console=console
+    )
+    stages = _losses(out / "log.jsonl")
+    path = out / CHECKPOINT_NAME
+    if resume and path.exists() and result.steps_now == 0:
+        return path
+    metadata = {
+        "supervision": "none: self-supervised",
+        "preset": config.preset,
+        "settings": recipe.settings,
+        "seed": config.trainer.seed,
+        "frames": len(source),
+        "steps": result.steps,
+        "skipped_steps": result.skipped_steps,
+        "quarantined_frames": result.quarantined_frames,
+        "stages": stages,
+        "loss_first": stages[recipe.stages[-1].name]["loss_first"],
+        "loss_last": stages[recipe.stages[-1].name]["loss_last"],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    checkpoint = Checkpoint.of(
+        result.parts[recipe.backbone],  # type: ignore[arg-type]
+        recipe=recipe.name,
+        data_hash=source.manifest_hash(),
+        metadata=metadata,
+    )
+    write_atomically(out / "config.json", json.dumps(metadata, indent=1).encode())
+    return save_checkpoint(path, checkpoint)

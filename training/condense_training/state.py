@@ -1,0 +1,73 @@
+"""Training state on disk: everything that a resumed run needs to go on bit-equally."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from condense_ros.errors import TrainingError
+from condense_training.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "state"
+_KEEP = 2
+
+
+def _files(out: Path) -> list[Path]:
+    return sorted((out / _FOLDER).glob("*.state"))
+
+
+def save_state(out: Path, total_step: int, state: dict[str, Any]) -> Path:
+    """Writes `out/state/<total_step>.state`, then removes all but the newest two.
+
+    Raises:
+        StorageFull: no room; the states written before are intact.
+    """
+    (out / _FOLDER).mkdir(parents=True, exist_ok=True)
+    payload = io.BytesIO()
+    torch.save(state, payload)
+    content = payload.getvalue()
+    path = out / _FOLDER / f"{total_step:09d}.state"
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+    for old in _files(out)[:-_KEEP]:
+        old.unlink()
+    return path
+
+
+def load_state(out: Path) -> dict[str, Any] | None:
+    """The newest intact state under `out`, or None where there is none yet.
+
+    A damaged file is passed over with a warning and the one before it is used. Loading executes no
+    code.
+
+    Raises:
+        TrainingError: there are state files, and all are damaged.
+    """
+    files = _files(out)
+    for path in reversed(files):
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            log.warning("%s is damaged; trying the state before it", path)
+            continue
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content[32:]), map_location="cpu", weights_only=True
+        )
+        return state
+    if files:
+        raise TrainingError(
+            f"every training state in {out / _FOLDER} is damaged",
+            "start again with resume=False, or in another folder",
+        )
+    return None
+
+
+def clear_states(out: Path) -> None:
+    """Removes the states of an earlier run."""
+    for path in _files(out):
+        path.unlink()
