@@ -13,16 +13,26 @@ WINDOW = 64
 
 
 class StampTrack:
-    """Recent stamps of one topic, and how far they were from the reference when they came in."""
+    """Recent stamps of one topic, and how far they were from the reference as they came in."""
 
     def __init__(self) -> None:
         self.stamps: deque[int] = deque(maxlen=WINDOW)
+        # stamp minus the newest reference stamp, and the time between their arrivals
         self.lags: deque[int] = deque(maxlen=WINDOW)
+        self.gaps: deque[int] = deque(maxlen=WINDOW)
 
-    def add(self, stamp_ns: int, newest_reference_ns: int | None) -> None:
+    def add(self, stamp_ns: int, reference_ns: int | None, gap_ns: int) -> None:
+        """Takes a stamp, the newest of the reference, and how long ago that one came in."""
         self.stamps.append(stamp_ns)
-        if newest_reference_ns is not None:
-            self.lags.append(stamp_ns - newest_reference_ns)
+        if reference_ns is not None:
+            self.lags.append(stamp_ns - reference_ns)
+            self.gaps.append(gap_ns)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.stamps.clear()
+        self.lags.clear()
+        self.gaps.clear()
 
     def period_ns(self) -> float:
         """Median time between stamps; 0 with fewer than two of them."""
@@ -45,18 +55,16 @@ def _phase_ns(stamps: Sequence[int], reference: Sequence[int]) -> float:
 def offset_ns(track: StampTrack, reference: StampTrack) -> float | None:
     """How far `track` is ahead (positive) or behind (negative) of `reference`, nanoseconds.
 
-    Nearest stamps give the offset exactly but only up to whole periods of the reference: 0.33 s
-    looks like 0.03 s at 10 Hz. The order of arrival says how many periods: a topic in step is, when
-    it arrives, between zero and one period behind the newest reference stamp.
+    Stamps minus arrivals give the offset up to the transport's jitter. Where both topics have the
+    same rate, nearest stamps give it exactly, but only up to whole periods (0.33 s looks like
+    0.03 s at 10 Hz); the two together give both.
     """
-    if not track.stamps or not reference.stamps or not track.lags:
+    if not track.lags or not reference.stamps:
         return None
-    period = reference.period_ns()
-    coarse = median(track.lags) + period / 2
-    if period == 0.0:
-        return float(coarse)
+    coarse = median(lag - gap for lag, gap in zip(track.lags, track.gaps, strict=True))
+    period, own = reference.period_ns(), track.period_ns()
     overlap = [s for s in track.stamps if reference.stamps[0] <= s <= reference.stamps[-1]]
-    if not overlap:
+    if not overlap or period == 0.0 or abs(own - period) > 0.1 * period:
         return float(coarse)
     phase = _phase_ns(overlap, reference.stamps)
     return phase + period * round((coarse - phase) / period)

@@ -111,13 +111,14 @@ class Synchronizer:
             count, config.queue_size, tolerance_ns, config.age_penalty, self._emit, self._drop
         )
 
-    def add(self, topic: str, stamp_ns: int, item: Any) -> None:
+    def add(self, topic: str, stamp_ns: int, item: Any, *, arrival_s: float | None = None) -> None:
         """Takes one message; calls back for every match and drop that follows from it.
 
         Args:
             topic: one of the topics.
             stamp_ns: header stamp, nanoseconds, before offset compensation.
             item: anything; handed on untouched.
+            arrival_s: `time.monotonic()` of reception, for `diagnose`; now, if None.
 
         Raises:
             ConfigError: an unknown topic.
@@ -130,7 +131,7 @@ class Synchronizer:
         entry = (stamp_ns + self._offsets_ns[i], Stamped(topic, stamp_ns, item))
         with self._lock:
             self._received[i] += 1
-            self._arrival[i] = time.monotonic()
+            self._arrival[i] = time.monotonic() if arrival_s is None else arrival_s
             self._take(i, entry)
         self._deliver()
 
@@ -150,7 +151,8 @@ class Synchronizer:
         if len(seen) > 2 * self.config.queue_size + 16:
             del seen[next(iter(seen))]
         self._newest[i] = stamp if newest is None else max(newest, stamp)
-        self._tracks[i].add(stamp, self._newest[self._reference])
+        gap_s = self._arrival[i] - self._arrival[self._reference]
+        self._tracks[i].add(stamp, self._newest[self._reference], round(gap_s * 1e9))
         self._policy.add(i, entry)
 
     def finish(self) -> None:
@@ -171,8 +173,7 @@ class Synchronizer:
         self._newest = [None] * len(self.topics)
         for seen, track in zip(self._seen, self._tracks, strict=True):
             seen.clear()
-            track.stamps.clear()
-            track.lags.clear()
+            track.clear()
         if count:
             self.resets[reason] += 1
 
