@@ -162,8 +162,13 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     digest = hashlib.sha256(data).hexdigest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # both hashes are valid while the weights are exchanged, so a crash at any moment leaves
+        # a file that loads
+        line, beside = f"{digest}  {path.name}\n", _hash_path(path)
+        before = beside.read_text() if path.exists() and beside.exists() else ""
+        _replace(beside, (line + before).encode())
         _replace(path, data)
-        _replace(_hash_path(path), f"{digest}  {path.name}\n".encode())
+        _replace(beside, line.encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
@@ -220,17 +225,19 @@ def _verified(path: Path) -> bytes:
         )
     beside = _hash_path(path)
     try:
-        expected = beside.read_text().split()[0]
-    except (OSError, IndexError, UnicodeDecodeError) as error:
+        expected = [line.split()[0] for line in beside.read_text().splitlines() if line.strip()]
+        if not expected:
+            raise ValueError("empty")
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} has no readable hash file {beside.name}",
             f"copy it along, or make it from a file you trust: sha256sum {path.name} > "
             f"{beside.name}",
         ) from error
     found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    if found not in expected:
         raise CheckpointError(
-            f"{path} has SHA-256 {found[:12]}..., its hash file says {expected[:12]}...",
+            f"{path} has SHA-256 {found[:12]}..., its hash file says {expected[0][:12]}...",
             "it is truncated or altered: copy both files again",
         )
     return data

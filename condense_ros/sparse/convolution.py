@@ -27,18 +27,16 @@ class _SparseConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.kernel_map = kernel_map
         m = kernel_map
+        weights = weight.unbind()
         if m.identity >= 0:
-            out = x @ weight[m.identity]
+            out = x @ weights[m.identity]
             if out.dtype in (torch.float16, torch.bfloat16):
                 out = out.float()
         else:
             out = _accumulator(m.n_target, weight.shape[2], x)
-        end = 0
-        for k, count in enumerate(m.counts):
-            start, end = end, end + count
-            if count:
-                product = x.index_select(0, m.source[start:end]) @ weight[k]
-                out.index_add_(0, m.target[start:end], product.to(out.dtype))
+        for k, source, target in m.runs:
+            product = x.index_select(0, source) @ weights[k]
+            out.index_add_(0, target, product.to(out.dtype))
         return out.to(x.dtype)
 
     @staticmethod
@@ -47,29 +45,26 @@ class _SparseConvolution(torch.autograd.Function):
         m: KernelMap = ctx.kernel_map
         grad = grads[0].contiguous()
         need_x, need_weight = ctx.needs_input_grad[:2]
+        weights = weight.unbind()
         grad_x = grad_weight = None
         if need_weight:
             grad_weight = torch.zeros_like(weight)
+            grad_weights = grad_weight.unbind()
             if m.identity >= 0:
-                grad_weight[m.identity] = x.t() @ grad
+                torch.mm(x.t(), grad, out=grad_weights[m.identity])
         if need_x:
             if m.identity >= 0:
-                grad_x = grad @ weight[m.identity].t()
+                grad_x = grad @ weights[m.identity].t()
                 if grad_x.dtype in (torch.float16, torch.bfloat16):
                     grad_x = grad_x.float()
             else:
                 grad_x = _accumulator(m.n_source, weight.shape[1], grad)
-        end = 0
-        for k, count in enumerate(m.counts):
-            start, end = end, end + count
-            if not count:
-                continue
-            source = m.source[start:end]
-            grad_rows = grad.index_select(0, m.target[start:end])
+        for k, source, target in m.runs:
+            grad_rows = grad.index_select(0, target)
             if grad_weight is not None:
-                torch.mm(x.index_select(0, source).t(), grad_rows, out=grad_weight[k])
+                torch.mm(x.index_select(0, source).t(), grad_rows, out=grad_weights[k])
             if grad_x is not None:
-                grad_x.index_add_(0, source, (grad_rows @ weight[k].t()).to(grad_x.dtype))
+                grad_x.index_add_(0, source, (grad_rows @ weights[k].t()).to(grad_x.dtype))
         return None if grad_x is None else grad_x.to(x.dtype), grad_weight, None
 
 

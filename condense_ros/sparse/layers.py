@@ -137,8 +137,8 @@ class TransposedConv3d(_Convolution):
                 "apply the strided convolution of the same stride first",
             )
         fine = x.stride // self.stride
-        kernel_map = x.maps.strided(fine, self.kernel, self.stride, self.dilation)
-        return x.replace(self._apply_map(x, kernel_map.transposed()), fine)
+        kernel_map = x.maps.transposed(fine, self.kernel, self.stride, self.dilation)
+        return x.replace(self._apply_map(x, kernel_map), fine)
 
 
 class Linear(nn.Linear):

@@ -7,6 +7,7 @@ tensors of one geometry share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -36,6 +37,13 @@ class KernelMap:
     n_source: int
     n_target: int
     identity: int = -1
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, Tensor, Tensor], ...]:
+        """(offset index, source rows, target rows) of every offset that has pairs."""
+        sources, targets = self.source.split(self.counts), self.target.split(self.counts)
+        triples = zip(range(len(self.counts)), sources, targets, strict=True)
+        return tuple(triple for triple in triples if len(triple[1]))
 
     def transposed(self) -> KernelMap:
         """The map of the transposed convolution: same offsets, input and output exchanged."""
@@ -179,6 +187,17 @@ class MapCache:
                 self._maps[name] = _tiled(fine, coarse, parents, factor)
             else:
                 self._maps[name] = _strided(fine, coarse, kernel, factor, dilation)
+        return self._maps[name]
+
+    def transposed(self, stride: int, kernel: Triple, factor: int, dilation: int = 1) -> KernelMap:
+        """Pairs of the transposed convolution from `stride * factor` back to `stride`.
+
+        Raises:
+            SparseError: the voxels of either stride are unknown.
+        """
+        name = ("transposed", stride, kernel, factor, dilation)
+        if name not in self._maps:
+            self._maps[name] = self.strided(stride, kernel, factor, dilation).transposed()
         return self._maps[name]
 
 
