@@ -49,9 +49,23 @@ def _coerce(cls: type, name: str, kind: Any, value: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise wrong
-        inner = typing.get_args(kind)[0]
-        return tuple(_coerce(cls, name, inner, item) for item in value)
-    if kind is Path:
+        inner = typing.get_args(kind)
+        if inner[-1] is not Ellipsis and len(inner) != len(value):
+            raise wrong
+        return tuple(_coerce(cls, name, inner[0], item) for item in value)
+    if origin is list:
+        if not isinstance(value, (list, tuple)):
+            raise wrong
+        return [_coerce(cls, name, typing.get_args(kind)[0], item) for item in value]
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise wrong
+        of_key, of_value = typing.get_args(kind)
+        return {
+            _coerce(cls, name, of_key, key): _coerce(cls, name, of_value, item)
+            for key, item in value.items()
+        }
+    if kind is Path and isinstance(value, (str, Path)):
         return Path(value)
     if kind is bool:
         if not isinstance(value, bool):
@@ -87,7 +101,8 @@ def build(cls: type[T], values: Mapping[str, Any] | None = None) -> T:
     for name, value in values.items():
         value = _coerce(cls, name, kinds[name], value)
         low, high = fields[name].metadata.get("low"), fields[name].metadata.get("high")
-        for item in value if isinstance(value, tuple) else (value,):
+        items = value.values() if isinstance(value, dict) else value
+        for item in items if isinstance(value, (tuple, list, dict)) else (value,):
             if isinstance(item, bool) or not isinstance(item, (int, float)):
                 continue
             # `not (a <= b)` also catches NaN, which every comparison lets through

@@ -113,9 +113,9 @@ class CameraImage:
         )
         if self.depth is not None:
             _check(
-                self.depth.shape == size,
-                f"depth of {self.name!r} is {self.depth.shape}, its image is {size}",
-                "register depth to the image first",
+                self.depth.shape == size and self.depth.dtype == np.float32,
+                f"depth of {self.name!r} is {self.depth.dtype} {self.depth.shape}, not {size}",
+                "register depth to the image first and give float32 metres",
             )
         object.__setattr__(
             self, "T_cam_lidar", check_se3(self.T_cam_lidar, f"T_cam_lidar of {self.name!r}")
@@ -170,9 +170,9 @@ class Frame:
             )
         if self.labels is not None:
             _check(
-                self.labels.shape == (len(self.cloud),),
-                f"{self.labels.shape} labels for {len(self.cloud)} points",
-                "give one label per point",
+                self.labels.shape == (len(self.cloud),) and self.labels.dtype == np.uint8,
+                f"labels are {self.labels.dtype} {self.labels.shape} for {len(self.cloud)} points",
+                "give one uint8 label per point",
             )
 
 

@@ -246,6 +246,9 @@ class CameraModel:
     def rays(self, uv: npt.NDArray[np.floating] | None = None) -> Array:
         """Unnormalised viewing directions (M, 3) with z = 1 in the optical frame.
 
+        Pixels that no direction is seen in (strong barrel distortion leaves the corners of the
+        image empty) are NaN.
+
         Args:
             uv: (M, 2) pixels; all pixel centres in row-major order when None.
         """
@@ -272,6 +275,9 @@ class CameraModel:
                 det = a * d - b * c
                 det = np.where(np.abs(det) < 1e-9, 1e-9, det)
                 x, y = x - (d * ex - b * ey) / det, y - (a * ey - c * ex) / det
+            ex, ey = self._distort(x, y)
+            lost = ~(np.hypot(ex - x0, ey - y0) < 1e-8) | (np.hypot(x, y) > self._max_radius)
+            x[lost], y[lost] = np.nan, np.nan
         return np.stack([x, y, np.ones_like(x)], axis=1)
 
     def unproject(self, uv: npt.NDArray[np.floating], depth: npt.NDArray[np.floating]) -> Array:
@@ -316,9 +322,10 @@ def project_cloud(
     """Which points of a cloud are seen in which pixel of a camera.
 
     A LiDAR sits beside the camera, so it sees points that are hidden from the camera. The depth
-    test keeps a point only if no clearly nearer point falls near its pixel: points are splatted to
-    cells of `cell_px` pixels and a point survives within `tolerance` (relative, plus 0.2 m) of the
-    nearest depth found in its cell and the eight around it.
+    test drops a point if clearly nearer points surround it: pixels are gathered in cells of
+    `cell_px`, and each of the four 2x2 blocks of cells that meet at the point's own cell must hold
+    one nearer by more than `tolerance` (relative, plus 0.2 m). Asking all four sides spares ground
+    and walls seen at a grazing angle, whose nearer parts lie to one side only.
 
     Args:
         xyz: (N, 3) metres, lidar frame; non-finite rows are never seen.
@@ -339,11 +346,17 @@ def project_cloud(
         rows = int(np.ceil(camera.height / cell_px)) + 2
         col = ((uv[:, 0] + 0.5) / cell_px).astype(np.int64) + 1
         row = ((uv[:, 1] + 0.5) / cell_px).astype(np.int64) + 1
+        # the one-cell border stays at infinity
         nearest = np.full((rows, columns), np.inf)
         np.minimum.at(nearest, (row, col), depth)
-        # a 3x3 minimum, separably; the one-cell border stays at infinity
-        nearest[1:-1] = np.minimum(np.minimum(nearest[:-2], nearest[1:-1]), nearest[2:])
-        nearest[:, 1:-1] = np.minimum(np.minimum(nearest[:, :-2], nearest[:, 1:-1]), nearest[:, 2:])
-        visible = depth <= nearest[row, col] * (1 + tolerance) + 0.2
+        # block[i, j] covers the cells i, i + 1 x j, j + 1
+        block = np.minimum(nearest[:-1], nearest[1:])
+        block = np.minimum(block[:, :-1], block[:, 1:])
+        # the side with the farthest nearest point decides
+        surround = np.full(index.size, -np.inf)
+        for up in (0, 1):
+            for left in (0, 1):
+                surround = np.maximum(surround, block[row - up, col - left])
+        visible = depth <= surround * (1 + tolerance) + 0.2
         index, uv, depth = index[visible], uv[visible], depth[visible]
     return Projection(index.astype(np.int64), uv, depth)
