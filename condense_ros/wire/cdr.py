@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from condense_ros.errors import EnvironmentProblem, WireError
+from condense_ros.errors import WireError
+from condense_ros.resources import interface_files
 
 Bytes = bytes | bytearray | memoryview
 
@@ -18,33 +18,18 @@ Bytes = bytes | bytearray | memoryview
 MAX_MESSAGE_BYTES = 1 << 30
 
 
-def definitions_folder() -> Path:
-    """The folder with `msg/*.msg` and `srv/*.srv` of condense_msgs.
-
-    Beside this file when installed (setup.py maps the folder there), at the top of the repository
-    in a source tree.
-
-    Raises:
-        EnvironmentProblem: neither is there.
-    """
-    here = Path(__file__).resolve()
-    places = [here.parent / "condense_msgs", here.parents[2] / "msg"]
-    for place in places:
-        if (place / "msg" / "Pair.msg").is_file():
-            return place
-    raise EnvironmentProblem(
-        "the definitions of condense_msgs are in none of " + ", ".join(map(str, places)),
-        "reinstall the package, or run from a full clone",
-    )
-
-
 @lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """The message types this project knows: ROS 2 Jazzy's own and condense_msgs."""
+    """The message types this project knows: ROS 2 Jazzy's own and condense_msgs.
+
+    Raises:
+        EnvironmentProblem: the installation lacks the definitions of condense_msgs.
+    """
     store = get_typestore(Stores.ROS2_JAZZY)
     own: dict[str, Any] = {}
-    for path in sorted((definitions_folder() / "msg").glob("*.msg")):
-        own.update(get_types_from_msg(path.read_text(), f"condense_msgs/msg/{path.stem}"))
+    for name, path in interface_files().items():
+        if "/msg/" in name:
+            own.update(get_types_from_msg(path.read_text(), name))
     store.register(own)
     return store
 

@@ -80,7 +80,7 @@ def check_size(width: int, height: int) -> None:
 def depth_metres(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Float32 metres, 0 = none, of REP-118 depth: uint16 millimetres or float metres."""
     if values.dtype.kind == "u":
-        return np.multiply(values, np.float32(0.001), dtype=np.float32)
+        return np.divide(values, np.float32(1000), dtype=np.float32)
     depth = values.astype(np.float32)  # also brings big-endian data into native order
     depth[~np.isfinite(depth) | (depth < 0)] = 0.0
     return depth

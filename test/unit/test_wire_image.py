@@ -1,0 +1,227 @@
+"""Images: encodings, byte order, row padding, compression, intrinsics."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from condense_ros import wire
+from condense_ros.errors import WireError
+from condense_ros.geometry import CameraModel
+from condense_ros.wire import cdr
+
+HEADER = wire.Header(2_000_000_005, "camera")
+
+
+def build(encoding, rows, width, height, step=None, big_endian=0):
+    """An Image from (height, row bytes) uint8 rows."""
+    message = cdr.message(
+        wire.IMAGE,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=big_endian,
+        step=rows.shape[1] if step is None else step,
+        data=np.ascontiguousarray(rows, np.uint8).reshape(-1),
+    )
+    message.header.frame_id = "camera"
+    return cdr.serialize(wire.IMAGE, message)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "16UC1", "32FC1"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 5),
+    st.booleans(),
+)
+def test_encodings(encoding, width, height, padding, big_endian):
+    rng = np.random.default_rng(width * 100 + height)
+    order = ">" if big_endian else "<"
+    rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    values = {
+        "rgb8": rgb,
+        "bgr8": rgb[..., ::-1],
+        "rgba8": np.dstack([rgb, rgb[..., :1]]),
+        "bgra8": np.dstack([rgb[..., ::-1], rgb[..., :1]]),
+        "mono8": rgb[..., 0],
+        "mono16": (rgb[..., 0].astype(np.uint16) * 256 + 77).astype(order + "u2"),
+        "16UC1": (rgb[..., 0].astype(np.uint16) * 30).astype(order + "u2"),
+        "32FC1": (rgb[..., 0] / 7).astype(order + "f4"),
+    }[encoding]
+    expected = {
+        "mono8": np.repeat(rgb[..., :1], 3, 2),
+        "mono16": np.repeat(rgb[..., :1], 3, 2),
+        "16UC1": rgb[..., 0].astype(np.float32) * 30 / 1000,
+        "32FC1": (rgb[..., 0] / 7).astype(np.float32),
+    }.get(encoding, rgb)
+    rows = np.ascontiguousarray(values).view(np.uint8).reshape(height, -1)
+    rows = np.hstack([rows, rng.integers(0, 256, (height, padding), dtype=np.uint8)])
+    raw = build(encoding, rows, width, height, big_endian=int(big_endian))
+    decoded = wire.decode_image(raw)
+    assert decoded.pixels.dtype == expected.dtype
+    assert decoded.is_depth == (encoding in ("16UC1", "32FC1"))
+    np.testing.assert_allclose(decoded.pixels, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_bayer(pattern, bits):
+    """A mosaic of a flat colour demosaics to that colour."""
+    colour = {"r": 200, "g": 90, "b": 30}
+    mosaic = np.array([colour[c] for c in pattern], np.uint8).reshape(2, 2)
+    mosaic = np.tile(mosaic, (4, 5)).astype(np.uint8)
+    values = mosaic if bits == 8 else (mosaic.astype("<u2") << 8)
+    rows = values.view(np.uint8).reshape(8, -1)
+    pixels = wire.decode_image(build(f"bayer_{pattern}{bits}", rows, 10, 8)).pixels
+    np.testing.assert_array_equal(pixels[2:-2, 2:-2], np.full((4, 6, 3), [200, 90, 30]))
+
+
+@pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("yuv422_yuy2", 0)])
+def test_yuv(encoding, luma):
+    packed = np.full((4, 6, 2), 128, np.uint8)
+    packed[..., luma] = 235  # video white
+    pixels = wire.decode_image(build(encoding, packed.reshape(4, 12), 6, 4)).pixels
+    assert pixels.min() >= 254
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (build("rgb8", np.zeros((4, 11)), 4, 4), "step 11 and 44 bytes, needs a step of 12"),
+        (build("rgb8", np.zeros((3, 12)), 4, 4), "step 12 and 36 bytes"),
+        (build("rgb8", np.zeros((4, 12)), 4, 4, step=2**31), "step 2147483648"),
+        (build("rgb8", np.zeros((1, 0)), 0, 0), "image is 0x0"),
+        (build("rgb8", np.zeros((1, 1)), 2**16, 2**16), "image is 65536x65536"),
+        (build("nv21", np.zeros((4, 12)), 4, 4), "encoding 'nv21' is not supported"),
+        (build("yuv422", np.zeros((3, 6)), 3, 3), "cannot be converted"),
+    ],
+)
+def test_refused(raw, message):
+    with pytest.raises(WireError, match=message) as caught:
+        wire.decode_image(raw)
+    assert caught.value.fix
+
+
+def test_depth_without_return_is_zero():
+    depth = np.array([[1.5, np.nan, np.inf, -2.0, 70.0]], np.float32)
+    decoded = wire.decode_image(wire.encode_image(HEADER, depth, "32FC1"))
+    np.testing.assert_array_equal(decoded.pixels, [np.float32([1.5, 0, 0, 0, 70])])
+    decoded = wire.decode_image(wire.encode_image(HEADER, depth, "16UC1"))
+    np.testing.assert_array_equal(decoded.pixels, [np.float32([1.5, 0, 0, 0, 0])])
+
+
+def smooth_picture():
+    v, u = np.mgrid[0:48, 0:64]
+    return np.dstack([u * 3, v * 4, u + v]).astype(np.uint8)
+
+
+def test_jpeg_and_png():
+    pixels = smooth_picture()
+    jpeg = wire.decode_compressed_image(wire.encode_compressed_image(HEADER, pixels, quality=95))
+    assert jpeg.header == HEADER
+    assert np.abs(jpeg.pixels.astype(int) - pixels).mean() < 2  # right colour order: no swap
+    png = wire.decode_compressed_image(wire.encode_compressed_image(HEADER, pixels, "png"))
+    np.testing.assert_array_equal(png.pixels, pixels)
+
+
+def test_compressed_depth():
+    depth = np.linspace(0.5, 9, 12, dtype=np.float32).reshape(3, 4)
+    png = wire.decode_compressed_image(wire.encode_compressed_image(HEADER, depth, "png"))
+    np.testing.assert_allclose(png.pixels, depth, atol=5e-4)
+    # as compressed_depth_image_transport quantises float depth
+    a, b = 100.0, -1.0
+    inverse = np.rint(a / depth + b).astype(np.uint16)
+    head = np.array([0], "<i4").tobytes() + np.array([a, b], "<f4").tobytes()
+    message = cdr.message(
+        wire.COMPRESSED_IMAGE,
+        format="32FC1; compressedDepth png",
+        data=np.frombuffer(head + cv2.imencode(".png", inverse)[1].tobytes(), np.uint8),
+    )
+    decoded = wire.decode_compressed_image(cdr.serialize(wire.COMPRESSED_IMAGE, message))
+    np.testing.assert_allclose(decoded.pixels, a / (inverse - b), rtol=1e-5)
+
+
+def with_picture(data: bytes, format: str = "jpeg"):
+    message = cdr.message(
+        wire.COMPRESSED_IMAGE, format=format, data=np.frombuffer(data, np.uint8).copy()
+    )
+    return cdr.serialize(wire.COMPRESSED_IMAGE, message)
+
+
+def test_damaged_pictures():
+    jpeg = cv2.imencode(".jpg", smooth_picture())[1].tobytes()
+    png = cv2.imencode(".png", smooth_picture())[1].tobytes()
+    for data in (b"", b"\xff\xd8", jpeg[: len(jpeg) // 2], png[: len(png) // 2], b"GIF89a" * 9):
+        with pytest.raises(WireError):
+            wire.decode_compressed_image(with_picture(data))
+    for data in (b"", bytes(12), bytes(40)):
+        with pytest.raises(WireError):
+            wire.decode_compressed_image(with_picture(data, "16UC1; compressedDepth png"))
+    with pytest.raises(WireError, match="16-bit grey"):
+        wire.decode_compressed_image(with_picture(png, "16UC1; png compressed"))
+
+
+def test_picture_that_claims_gigabytes():
+    png = bytearray(cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes())
+    png[16:24] = (60_000).to_bytes(4, "big") * 2  # width and height of the header
+    with pytest.raises(WireError):
+        wire.decode_compressed_image(with_picture(bytes(png), "png"))
+
+
+def info(**fields):
+    message = cdr.message(wire.CAMERA_INFO, width=640, height=480, distortion_model="plumb_bob")
+    message.k = np.array([500.0, 0, 320, 0, 500, 240, 0, 0, 1])
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return cdr.serialize(wire.CAMERA_INFO, message)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (info(k=np.zeros(9)), "K = 0: the camera is not calibrated"),
+        (info(k=np.full(9, np.nan)), "intrinsics are not usable"),
+        (info(distortion_model="equidistant", d=np.full(4, 0.1)), "'equidistant' with 4"),
+        (info(distortion_model="equidistant"), "'equidistant'"),
+        (info(d=np.full(8, 0.1)), "'plumb_bob' with 8"),
+        (info(width=0), "0x480"),
+        (info(binning_x=2), "binning 2x0"),
+    ],
+)
+def test_camera_info_refused(raw, message):
+    with pytest.raises(WireError, match=message) as caught:
+        wire.decode_camera_info(raw)
+    assert caught.value.fix
+
+
+def test_camera_info_round_trip():
+    camera = CameraModel(np.array([[500.0, 0, 320], [0, 400, 240], [0, 0, 1]]), 640, 480)
+    header, back = wire.decode_camera_info(wire.encode_camera_info(HEADER, camera))
+    assert header == HEADER
+    np.testing.assert_array_equal(back.K, camera.K)
+    assert back.D.size == 0
+
+
+@pytest.mark.parametrize(("sec", "nanosec"), [(-1, 0), (0, 10**9), (5, 2**32 - 1)])
+def test_invalid_stamps(sec, nanosec):
+    message = cdr.message(wire.CAMERA_INFO)
+    message.header.stamp.sec, message.header.stamp.nanosec = sec, nanosec
+    raw = cdr.serialize(wire.CAMERA_INFO, message)
+    for decode in (wire.read_header, wire.decode_camera_info):
+        with pytest.raises(WireError, match=f"sec {sec}, nanosec {nanosec}"):
+            decode(raw)
+    for stamp_ns in (-1, 2**31 * 10**9):
+        with pytest.raises(WireError):
+            wire.encode_clock(stamp_ns)
+
+
+def test_frame_ids():
+    for frame_id, expected in (("", ""), ("/cam", "cam"), ("kämera/links", "kämera/links")):
+        raw = wire.encode_image(wire.Header(7, frame_id), np.zeros((2, 2, 3), np.uint8))
+        assert wire.read_header(raw) == wire.Header(7, expected)
+        assert wire.decode_image(raw).header == wire.Header(7, expected)
