@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from condense_ros.errors import EnvironmentProblem
 from condense_ros.resources import config_file
@@ -21,6 +22,8 @@ PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 #: newer name of the same variable, which FastDDS 3 reads
 NEW_PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
 _NAMESPACE = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
+
+Environment = TypeVar("Environment", bound=MutableMapping[str, str])
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ def profile_path() -> Path:
     return config_file("fastdds.xml")
 
 
-def profile_environment(environment: MutableMapping[str, str]) -> MutableMapping[str, str]:
+def profile_environment(environment: Environment) -> Environment:
     """Adds the profile to `environment`, in place, unless the user has chosen one; returns it."""
     chosen = environment.get(PROFILE_VARIABLE) or environment.get(NEW_PROFILE_VARIABLE)
     if chosen:
