@@ -1,0 +1,268 @@
+"""`BagDataset`: the pairs of a recorded bag as frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from condense_ros.bags import BagMessage, BagReader, PairRecord
+from condense_ros.bags.reader import Entry
+from condense_ros.datasets.bag_calibration import BagCalibration
+from condense_ros.datasets.base import check_index
+from condense_ros.errors import CalibrationMissing, DatasetError
+from condense_ros.frame import CameraImage, Frame, PointCloud, calibration_id
+from condense_ros.geometry import R_OPTICAL_BODY, Array, inverse, se3
+from condense_ros.ontology import Ontology
+from condense_ros.wire import (
+    COMPRESSED_IMAGE,
+    ImageMessage,
+    decode_cloud,
+    decode_compressed_image,
+    decode_image,
+)
+
+_T_OPTICAL_BODY = se3(R_OPTICAL_BODY, np.zeros(3))
+
+
+@dataclass(frozen=True, eq=False)
+class _Cloud:
+    """A cloud with its frame, and for depth cameras how the cloud's frame hangs on it."""
+
+    stamp_ns: int
+    cloud: PointCloud
+    frame_id: str
+    T_frame_cloud: Array
+    depth: ImageMessage | None
+
+
+class BagDataset:
+    """Frames of the pairs that were recorded; those that lost a message are left out.
+
+    Roles of a pair: "points" or "depth" gives the cloud; "image" or "image/NAME" give the images,
+    named "image" or NAME. A depth image becomes a cloud in the body frame (x forward) of its
+    camera. Extrinsics come from the recorded tf, intrinsics from the recorded camera_info; neither
+    is guessed. Messages are found through an index and decoded only when asked for.
+
+    Args:
+        path: bag folder or .mcap file.
+        base_frame: frame of which the pairs hold the pose; by default the child frame of the
+            recorded odometry, or base_link.
+
+    Attributes:
+        incomplete: pairs left out because a message of theirs is not in the bag.
+
+    Raises:
+        BagError: no bag there.
+        DatasetError: a bag without pairs, or whose pairs hold no points.
+        CalibrationMissing: images without any camera_info.
+    """
+
+    classes: Ontology | None = None
+
+    def __init__(self, path: Path | str, base_frame: str = "") -> None:
+        self.path = Path(path)
+        self._reader = BagReader(self.path)
+        self.name = self.path.resolve().stem if self.path.is_file() else self.path.resolve().name
+        pairs = self._reader.pairs()
+        if not pairs:
+            found = ", ".join(self._reader.topics) or "nothing"
+            raise DatasetError(
+                f"{path} holds no pairs, only {found}",
+                "record it with `condense record`, which matches the topics as it records",
+            )
+        self._entries = self._find_messages(pairs)
+        self._pairs = [pair for pair in pairs if self._complete(pair)]
+        self.incomplete = len(pairs) - len(self._pairs)
+        if not self._pairs:
+            raise DatasetError(
+                f"none of the {len(pairs)} pairs of {path} has all its messages in the bag",
+                "record the matched topics too",
+            )
+        roles = sorted({role for pair in self._pairs for role in pair.messages})
+        if not {"points", "depth"} & set(roles):
+            raise DatasetError(
+                f"the pairs of {path} hold no points, only {', '.join(roles)}",
+                "record a PointCloud2 or depth topic too",
+            )
+        self._calibration = BagCalibration(self._reader)
+        if any(role.startswith(("image", "depth")) for role in roles):
+            self._require_camera_info()
+        world = next((pair.world_frame for pair in self._pairs if pair.world_frame), "")
+        self.base_frame = base_frame or self._calibration.base_frame(world)
+        steps = np.diff([pair.stamp_ns for pair in self._pairs])
+        self.period_s = float(np.median(steps)) / 1e9 if steps.size else 0.1
+
+    def _find_messages(self, pairs: list[PairRecord]) -> dict[tuple[str, int], Entry]:
+        wanted = {message for pair in pairs for message in pair.messages.values()}
+        found: dict[tuple[str, int], Entry] = {}
+        for entry in self._reader.entries:
+            key = (entry.topic, entry.stamp_ns)
+            if key in wanted:
+                found.setdefault(key, entry)
+        return found
+
+    def _complete(self, pair: PairRecord) -> bool:
+        return all(message in self._entries for message in pair.messages.values())
+
+    def _require_camera_info(self) -> None:
+        if not self._calibration.has_cameras:
+            raise CalibrationMissing(
+                f"{self.path} has images but no camera_info",
+                "record camera_info too: add the camera_info topic beside each image topic",
+            )
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @cached_property
+    def T_base_lidar(self) -> Array | None:
+        """(4, 4) mounting of the lidar, or None where tf does not join it to the base frame."""
+        cloud = self._cloud(self._pairs[0])
+        try:
+            T_base_frame = self._calibration.extrinsics(
+                self.base_frame, cloud.frame_id, cloud.stamp_ns, self._log_ns(self._pairs[0])
+            )
+        except CalibrationMissing:
+            return None
+        return T_base_frame @ cloud.T_frame_cloud
+
+    @cached_property
+    def poses(self) -> Array | None:
+        """(len, 4, 4) T_world_lidar through `T_base_lidar`, or None if any is unknown."""
+        worlds = [pair.T_world_base for pair in self._pairs]
+        if self.T_base_lidar is None or any(T is None for T in worlds):
+            return None
+        return np.array([T @ self.T_base_lidar for T in worlds if T is not None])
+
+    def __getitem__(self, index: int) -> Frame:
+        """Frame `index`.
+
+        Raises:
+            IndexError: out of range.
+            DatasetError: damaged, or recorded with another calibration than its pair says.
+            CalibrationMissing: tf does not join its frames.
+            WireError: a message cannot be decoded.
+        """
+        row = check_index(index, len(self), self.name)
+        pair = self._pairs[row]
+        cloud = self._cloud(pair)
+        log_ns = self._log_ns(pair)
+        images = tuple(
+            self._image(pair, role, cloud, log_ns)
+            for role in pair.messages
+            if role.split("/")[0] == "image"
+        )
+        notes = self._check_calibration(row, pair, images)
+        T_world_lidar = None
+        if pair.T_world_base is not None:
+            T_base_frame = self._calibration.extrinsics(
+                self.base_frame, cloud.frame_id, cloud.stamp_ns, log_ns
+            )
+            T_world_lidar = pair.T_world_base @ T_base_frame @ cloud.T_frame_cloud
+        return Frame(
+            cloud.stamp_ns,
+            cloud.cloud,
+            images,
+            T_world_lidar,
+            sequence=self.name,
+            index=row,
+            notes=notes,
+        )
+
+    def _message(self, pair: PairRecord, role: str) -> BagMessage:
+        topic, stamp_ns = pair.messages[role]
+        message = self._reader.read(self._entries[topic, stamp_ns])
+        if message is None:
+            raise DatasetError(
+                f"{topic} at {stamp_ns / 1e9:.6f} s lies in a damaged part of {self.path}",
+                "leave this frame out, or restore the bag from a backup",
+            )
+        return message
+
+    def _log_ns(self, pair: PairRecord) -> int:
+        role = "points" if "points" in pair.messages else "depth"
+        return self._entries[pair.messages[role]].log_ns
+
+    def _picture(self, pair: PairRecord, role: str) -> ImageMessage:
+        message = self._message(pair, role)
+        if message.type_name == COMPRESSED_IMAGE:
+            return decode_compressed_image(message.raw)
+        return decode_image(message.raw)
+
+    def _cloud(self, pair: PairRecord) -> _Cloud:
+        if "points" in pair.messages:
+            decoded = decode_cloud(self._message(pair, "points").raw)
+            frame_id = decoded.header.frame_id
+            return _Cloud(pair.messages["points"][1], decoded.cloud(), frame_id, np.eye(4), None)
+        topic, stamp_ns = pair.messages["depth"]
+        picture = self._picture(pair, "depth")
+        if not picture.is_depth:
+            raise DatasetError(
+                f"{topic} holds {picture.encoding} images, not depth", "record 16UC1 or 32FC1"
+            )
+        frame_id = picture.header.frame_id
+        camera = self._calibration.camera(topic, frame_id, stamp_ns)
+        depth = picture.pixels
+        if depth.shape != (camera.height, camera.width):
+            raise DatasetError(
+                f"{topic} is {depth.shape}, its camera_info {(camera.height, camera.width)}",
+                "publish the camera_info of exactly this image size",
+            )
+        seen = depth.ravel() > 0
+        xyz_cam = camera.rays()[seen] * depth.ravel()[seen, None]
+        body = PointCloud((xyz_cam @ R_OPTICAL_BODY).astype(np.float32), frame_id=frame_id)
+        return _Cloud(stamp_ns, body, frame_id, _T_OPTICAL_BODY, picture)
+
+    def _image(self, pair: PairRecord, role: str, cloud: _Cloud, log_ns: int) -> CameraImage:
+        topic, stamp_ns = pair.messages[role]
+        picture = self._picture(pair, role)
+        frame_id = picture.header.frame_id
+        camera = self._calibration.camera(topic, frame_id, stamp_ns)
+        T_cam_frame = self._calibration.extrinsics(frame_id, cloud.frame_id, stamp_ns, log_ns)
+        depth = None
+        if cloud.depth is not None and cloud.depth.header.frame_id == frame_id:
+            # depth in the very frame of the colour image is registered to it
+            same = cloud.depth.pixels.shape == (camera.height, camera.width)
+            depth = cloud.depth.pixels if same else None
+        return CameraImage(
+            role.partition("/")[2] or role,
+            stamp_ns,
+            picture.pixels,
+            camera,
+            T_cam_frame @ cloud.T_frame_cloud,
+            self._ego_motion(pair, cloud, stamp_ns, log_ns),
+            depth,
+        )
+
+    def _ego_motion(
+        self, pair: PairRecord, cloud: _Cloud, stamp_ns: int, log_ns: int
+    ) -> Array | None:
+        """Lidar frame at the cloud's stamp to that at the image's; None where it is unknown."""
+        if stamp_ns == cloud.stamp_ns or not pair.world_frame:
+            return None
+        buffer = self._calibration.around(log_ns)
+        try:
+            before = buffer.lookup(pair.world_frame, cloud.frame_id, cloud.stamp_ns)
+            after = buffer.lookup(pair.world_frame, cloud.frame_id, stamp_ns)
+        except CalibrationMissing:
+            return None
+        C = cloud.T_frame_cloud
+        return inverse(after @ C) @ before @ C
+
+    def _check_calibration(
+        self, row: int, pair: PairRecord, images: tuple[CameraImage, ...]
+    ) -> tuple[str, ...]:
+        if not pair.calibration_id:
+            return ("the pair names no calibration; the one recorded last before it was used",)
+        found = calibration_id(images)
+        if found != pair.calibration_id:
+            raise DatasetError(
+                f"frame {row} of {self.path} was recorded with calibration {pair.calibration_id}, "
+                f"but its camera_info and tf give {found}",
+                "record camera_info and /tf_static completely; leave out frames in which the "
+                "calibration changes",
+            )
+        return ()

@@ -1,0 +1,158 @@
+"""Intrinsics, extrinsics and motion at any time of a recorded bag."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from condense_ros.bags.reader import BagReader, Entry
+from condense_ros.errors import CalibrationMissing
+from condense_ros.geometry import Array, CameraModel
+from condense_ros.wire import (
+    CAMERA_INFO,
+    ODOMETRY,
+    TF,
+    StampedTransform,
+    TfBuffer,
+    decode_camera_info,
+    decode_odometry,
+    decode_tf,
+)
+
+#: moving transforms are taken from this long before and after a frame
+WINDOW_NS = 2_000_000_000
+
+
+def camera_info_topic(image_topic: str) -> str:
+    """Where image_transport puts the camera_info of an image topic: beside it."""
+    parts = image_topic.split("/")
+    if parts[-1] in ("compressed", "compressedDepth", "theora", "zstd", "ffmpeg"):
+        parts = parts[:-1]
+    return "/".join([*parts[:-1], "camera_info"])
+
+
+class BagCalibration:
+    """Calibration in force at a message of a bag.
+
+    Static transforms recorded later than the frame are used only where no earlier one joins the
+    frames: a recorder may hear /tf_static after the first clouds.
+    """
+
+    def __init__(self, reader: BagReader) -> None:
+        self._reader = reader
+        self._infos: dict[str, tuple[list[int], list[Entry]]] = {}
+        self._moving: list[Entry] = []
+        statics: list[Entry] = []
+        for entry in reader.entries:
+            kind = reader.topics[entry.topic].type_name
+            if kind == CAMERA_INFO:
+                stamps, entries = self._infos.setdefault(entry.topic, ([], []))
+                stamps.append(entry.stamp_ns)
+                entries.append(entry)
+            elif kind == TF and entry.topic.endswith("tf_static"):
+                statics.append(entry)
+            elif kind in (TF, ODOMETRY):
+                self._moving.append(entry)
+        for topic, (stamps, entries) in self._infos.items():
+            order = sorted(range(len(stamps)), key=stamps.__getitem__)
+            self._infos[topic] = ([stamps[i] for i in order], [entries[i] for i in order])
+        self._moving.sort(key=lambda entry: entry.log_ns)
+        self._moving_log = [entry.log_ns for entry in self._moving]
+        self._static_log = [entry.log_ns for entry in statics]
+        self._statics = [self._transforms(entry) for entry in statics]
+        self._buffers: dict[int, TfBuffer] = {}
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether any camera_info was recorded."""
+        return bool(self._infos)
+
+    def camera(self, image_topic: str, frame_id: str, stamp_ns: int) -> CameraModel:
+        """Intrinsics of an image: the last camera_info before it, or the first after it.
+
+        The topic beside the image counts, else the one with the image's frame.
+
+        Raises:
+            CalibrationMissing: no camera_info was recorded for it.
+            WireError: it cannot be used (K = 0, ...).
+        """
+        beside = camera_info_topic(image_topic)
+        for topic in [beside] if beside in self._infos else self._infos:
+            stamps, entries = self._infos[topic]
+            entry = entries[max(0, bisect_right(stamps, stamp_ns) - 1)]
+            message = self._reader.read(entry)
+            if message is None:
+                continue
+            header, camera = decode_camera_info(message.raw)
+            if topic == beside or header.frame_id == frame_id:
+                return camera
+        raise CalibrationMissing(
+            f"{self._reader.path} has no camera_info for {image_topic} (frame {frame_id!r})",
+            f"record camera_info too: add {beside} to the recorded topics",
+        )
+
+    def extrinsics(self, target: str, source: str, stamp_ns: int, log_ns: int) -> Array:
+        """T_target_source (4, 4) at a stamp, for a message received at `log_ns`.
+
+        Raises:
+            CalibrationMissing: no recorded transform joins the frames at that time.
+        """
+        if target == source:
+            return self._static(0).lookup(target, source)
+        known = bisect_right(self._static_log, log_ns)
+        for buffer in (self._static(known), self._static(len(self._statics))):
+            try:
+                if buffer.is_static(target, source):
+                    return buffer.lookup(target, source)
+            except CalibrationMissing:
+                pass
+        return self.around(log_ns).lookup(target, source, stamp_ns)
+
+    def around(self, log_ns: int) -> TfBuffer:
+        """All transforms received around a time, moving ones and odometry included."""
+        buffer = TfBuffer(cache_s=1e9)
+        for transforms in self._statics:
+            _add(buffer, transforms, static=True)
+        first = bisect_right(self._moving_log, log_ns - WINDOW_NS)
+        last = bisect_right(self._moving_log, log_ns + WINDOW_NS)
+        odometry: list[StampedTransform] = []
+        for entry in self._moving[first:last]:
+            if self._reader.topics[entry.topic].type_name == TF:
+                _add(buffer, self._transforms(entry), static=False)
+            else:
+                odometry += self._transforms(entry)
+        # tf says the same, where it is there; a second source would only disturb it
+        known = set(buffer.frames)
+        _add(buffer, [t for t in odometry if t.child not in known], static=False)
+        return buffer
+
+    def base_frame(self, world_frame: str) -> str:
+        """The frame whose pose the recorded odometry gives in `world_frame`; base_link if none."""
+        for entry in self._moving[:200]:
+            if self._reader.topics[entry.topic].type_name == ODOMETRY:
+                for transform in self._transforms(entry):
+                    if transform.parent == world_frame:
+                        return transform.child
+        return "base_link"
+
+    def _static(self, known: int) -> TfBuffer:
+        if known not in self._buffers:
+            buffer = self._buffers[known] = TfBuffer()
+            for transforms in self._statics[:known]:
+                _add(buffer, transforms, static=True)
+        return self._buffers[known]
+
+    def _transforms(self, entry: Entry) -> list[StampedTransform]:
+        message = self._reader.read(entry)
+        if message is None:
+            return []
+        if message.type_name == TF:
+            return decode_tf(message.raw)
+        odometry = decode_odometry(message.raw)
+        header = odometry.header
+        T = odometry.T_odom_base
+        return [StampedTransform(header.stamp_ns, header.frame_id, odometry.child_frame_id, T)]
+
+
+def _add(buffer: TfBuffer, transforms: list[StampedTransform], *, static: bool) -> None:
+    for transform in transforms:
+        buffer.add(transform, static=static)
