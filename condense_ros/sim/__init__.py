@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condense_ros.sim.classes import ontology
     from condense_ros.sim.motion import drive, ground_poses, poses_beside, poses_never_visited
+    from condense_ros.sim.odometry import OdometryConfig, odometry_poses
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
     from condense_ros.sim.simulator import ImageTruth, Simulator
     from condense_ros.sim.world import World, WorldConfig
+    from condense_ros.sim.writer import SimulationConfig, generate
 
 _WHERE = {
     "ontology": "classes",
@@ -21,6 +23,10 @@ _WHERE = {
     "ground_poses": "motion",
     "poses_beside": "motion",
     "poses_never_visited": "motion",
+    "SimulationConfig": "writer",
+    "generate": "writer",
+    "OdometryConfig": "odometry",
+    "odometry_poses": "odometry",
     "CameraSpec": "rig",
     "LidarSpec": "rig",
     "Rig": "rig",
@@ -33,12 +39,16 @@ __all__ = [
     "CameraSpec",
     "ImageTruth",
     "LidarSpec",
+    "OdometryConfig",
     "Rig",
+    "SimulationConfig",
     "Simulator",
     "World",
     "WorldConfig",
     "drive",
+    "generate",
     "ground_poses",
+    "odometry_poses",
     "ontology",
     "poses_beside",
     "poses_never_visited",

@@ -34,7 +34,9 @@ def measure(
     returned = reflectance * (0.15 + 0.85 * cosine) * (1 - 0.8 * glass)
     # units compensate for range only in part, so intensity still falls with distance
     intensity = returned / (1 + (range_m / 60.0) ** 2)
+    # units deliver it as one byte
     intensity = np.clip(intensity * (1 + spec.intensity_noise * speckle), 0, 1)
+    intensity = np.round(intensity * 255) / 255
     # share of the energy at which half of the returns are found
     energy = reflectance * cosine * (30.0 / np.maximum(range_m, 1.0)) ** 2
     lost = 1 / (1 + (energy / 0.012) ** 2)

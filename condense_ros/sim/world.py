@@ -101,6 +101,7 @@ class World:
                 _Side(self, e, side, rng).fill(styles)
         self._fill_parks(rng)
         self.mesh = self._builder.mesh()
+        del self._builder
         self.obstacles = self._taken.array()
         sun_up, sun_round = np.radians(rng.uniform(25, 60)), rng.uniform(0, 2 * np.pi)
         #: (3,) unit vector towards the sun
