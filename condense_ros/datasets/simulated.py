@@ -75,11 +75,6 @@ class SimulatedFolder:
         return np.asarray(self.T_world_base @ self.T_base_lidar)
 
     @property
-    def poses(self) -> Array:
-        """(T, 4, 4) true poses T_world_lidar."""
-        return self.T_world_base @ self.T_base_lidar
-
-    @property
     def T_base_cam(self) -> dict[str, Array]:
         """(4, 4) optical frame to base_link, per camera name."""
         return {camera.name: camera.T_base_cam for camera in self._cameras}
