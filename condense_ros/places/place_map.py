@@ -45,6 +45,33 @@ class MapInfo:
     version: int
 
 
+#: below this many places the spread of descriptors over the map is not known well enough
+_STANDARDISE_FROM = 16
+
+
+class _Index:
+    """Standardised descriptors of the places at one moment."""
+
+    def __init__(self, ids: npt.NDArray[np.int64], descriptors: npt.NDArray[np.float32]) -> None:
+        self.ids = ids
+        size = descriptors.shape[1]
+        self.mean, self.scale = np.zeros(size, np.float32), np.ones(size, np.float32)
+        if len(ids) >= _STANDARDISE_FROM:
+            self.mean = descriptors.mean(axis=0)
+            deviation = descriptors.std(axis=0)
+            # entries that hardly vary must not be blown up
+            self.scale = 1 / np.maximum(deviation + 0.01 * deviation.mean(), 1e-9)
+        self.rows = self._standardised(descriptors)
+
+    def _standardised(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        rows = (rows - self.mean) * self.scale
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)
+
+    def similarity(self, descriptor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self.rows @ self._standardised(descriptor[None])[0]
+
+
 class PlaceMap:
     """A map of places. Safe to query from one thread while another adds and saves.
 
@@ -62,6 +89,7 @@ class PlaceMap:
         self._poses = np.zeros((0, 4, 4))
         self._stamps: list[int] = []
         self._sessions: list[str] = []
+        self._index: _Index | None = None
         self._row_of: dict[int, int] = {}
         self._unsaved: OrderedDict[int, Place] = OrderedDict()
         self._cache: OrderedDict[int, Observation] = OrderedDict()
@@ -171,17 +199,25 @@ class PlaceMap:
             self._stamps.append(place.stamp_ns)
             self._sessions.append(place.session)
             self._unsaved[id] = place.numbered(id)
+            self._index = None
         return id
 
     def nearest(
         self, descriptor: npt.NDArray[np.float32], count: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Numbers and cosine similarities of the `count` most similar places, best first."""
+        """Numbers and similarities of the `count` most similar places, best first.
+
+        Exact. Similarity is the cosine of descriptors standardised over the map: what all places
+        of a town have in common says nothing about which of them this is.
+        """
         with self._lock:
-            ids, descriptors = self._ids, self._descriptors
+            if self._index is None:
+                self._index = _Index(self._ids, self._descriptors)
+            index = self._index
+        ids = index.ids
         if not len(ids):
             return ids, np.zeros(0, np.float32)
-        similarity = descriptors @ np.asarray(descriptor, np.float32)
+        similarity = index.similarity(np.asarray(descriptor, np.float32))
         count = min(count, len(ids))
         top = np.argpartition(-similarity, count - 1)[:count]
         top = top[np.argsort(-similarity[top], kind="stable")]
