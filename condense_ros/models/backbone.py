@@ -27,9 +27,13 @@ class BackboneConfig:
         (32, 32, 64, 128, 256, 256, 128, 96, 96),
         "channels of the stem, four encoder and four decoder levels",
         low=1,
+        high=4096,
     )
     blocks: tuple[int, ...] = parameter(
-        (2, 2, 2, 2, 2, 2, 2, 2), "residual blocks of the encoder and decoder levels", low=1
+        (2, 2, 2, 2, 2, 2, 2, 2),
+        "residual blocks of the encoder and decoder levels",
+        low=1,
+        high=64,
     )
     stem_kernel: int = parameter(3, "odd kernel size of the first convolution", low=1, high=9)
 

@@ -9,14 +9,16 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from condense_ros.errors import CheckpointError, ConfigError, StorageFull
@@ -73,7 +75,7 @@ class Checkpoint:
 
     def build_backbone(self) -> Backbone:
         """The backbone with its weights, in eval mode."""
-        return _filled(Backbone(self.backbone), self.state, "backbone")
+        return _filled(lambda: Backbone(self.backbone), self.state, "backbone")
 
     def build_head(self, name: str) -> LinearHead:
         """A head with its weights, in eval mode.
@@ -86,7 +88,7 @@ class Checkpoint:
                 f"the checkpoint has no head {name!r}, only {sorted(self.heads)}",
                 "name one of those, or fit a head first with `condense probe`",
             )
-        return _filled(LinearHead(self.heads[name]), self.state, f"heads.{name}")
+        return _filled(lambda: LinearHead(self.heads[name]), self.state, f"heads.{name}")
 
     def identity(self) -> str:
         """Twelve hex digits of the backbone alone: its config and weights.
@@ -101,13 +103,15 @@ class Checkpoint:
         return digest.hexdigest()[:12]
 
 
-def _filled(module: Any, state: Mapping[str, Tensor], prefix: str) -> Any:
+def _filled(build: Callable[[], Any], state: Mapping[str, Tensor], prefix: str) -> Any:
+    with torch.device("meta"):  # no initialisation: nothing allocated, no random number drawn
+        module = build()
     own = {
-        name[len(prefix) + 1 :]: value
+        name[len(prefix) + 1 :]: value.clone()
         for name, value in state.items()
         if name.startswith(prefix + ".")
     }
-    module.load_state_dict(own, strict=True)
+    module.load_state_dict(own, strict=True, assign=True)
     return module.eval()
 
 
@@ -279,9 +283,22 @@ def _described(text: str, state: dict[str, Tensor], path: Path) -> Checkpoint:
 
 
 def _check_state(checkpoint: Checkpoint, where: str) -> None:
-    modules: dict[str, nn.Module] = {"backbone": Backbone(checkpoint.backbone)}
     for name, info in checkpoint.heads.items():
-        modules[f"heads.{name}"] = LinearHead(info)
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise CheckpointError(
+                f"{where} has a head named {name!r}", "use letters, digits, '-' and '_' only"
+            )
+        if info.in_channels != checkpoint.backbone.widths[-1]:
+            raise CheckpointError(
+                f"{where} has a head {name!r} of {info.in_channels} input channels on a backbone "
+                f"with {checkpoint.backbone.widths[-1]} features",
+                "fit the head on features of this backbone",
+            )
+    # on the meta device: a file that describes a huge network must not allocate it
+    with torch.device("meta"):
+        modules: dict[str, nn.Module] = {"backbone": Backbone(checkpoint.backbone)}
+        for name, info in checkpoint.heads.items():
+            modules[f"heads.{name}"] = LinearHead(info)
     expected = {
         f"{prefix}.{name}": value
         for prefix, module in modules.items()
@@ -304,3 +321,11 @@ def _check_state(checkpoint: Checkpoint, where: str) -> None:
                 "use weights of exactly the described network; transfer parts of others with "
                 "models.transfer_weights",
             )
+    broken = sorted(
+        name for name, value in checkpoint.state.items() if not bool(torch.isfinite(value).all())
+    )
+    if broken:
+        raise CheckpointError(
+            f"{where} has NaN or infinite values in {broken[0]} ({len(broken)} tensors)",
+            "training diverged: go back to an earlier checkpoint or lower the learning rate",
+        )

@@ -46,4 +46,6 @@ class GeMPooling(nn.Module):
         features = x.features if x.features.dtype == torch.float64 else x.features.float()
         p = self.p.to(features.dtype)
         mean = _mean(features.clamp(min=self.eps).pow(p), x)
-        return torch.where(mean > 0, mean.clamp(min=self.eps**8).pow(1 / p), 0.0)
+        # the clamp keeps the root's gradient finite where an element is empty
+        root = mean.clamp(min=torch.finfo(mean.dtype).tiny).pow(1 / p)
+        return torch.where(mean > 0, root, 0.0)

@@ -9,6 +9,12 @@ from condense_ros.errors import SparseError
 from condense_ros.sparse.maps import MapCache
 
 
+def _same(known: Tensor, coords: Tensor) -> bool:
+    if known is coords:
+        return True
+    return known.device == coords.device and torch.equal(known, coords)
+
+
 class SparseTensor:
     """Features of active voxels.
 
@@ -64,7 +70,7 @@ class SparseTensor:
             )
         if maps is None:
             maps = MapCache(coords, batch_size, stride)
-        elif len(maps.level(stride).coords) != len(coords) or maps.device != coords.device:
+        elif not _same(maps.level(stride).coords, coords):
             raise SparseError(
                 f"{len(coords)} voxels on {coords.device} do not belong to the given maps",
                 "pass the maps of the tensor these voxels come from, or none",
