@@ -174,9 +174,9 @@ def test_tensors_that_do_not_fit(saved: Path) -> None:
     ("change", "message"),
     [
         (lambda v: v["backbone"].update(architecture="ptv3"), "architecture 'ptv3'"),
-        (lambda v: v["backbone"].update(widths=[8] * 8 + [4]), "instead of"),
+        (lambda v: v["backbone"].update(widths=[8, 8, 8, 16, 16, 16, 8, 8, 4]), "instead of"),
         # a network of 100 GB and one of a billion blocks: refused without building them
-        (lambda v: v["backbone"].update(widths=[4096] * 8 + [4]), "instead of"),
+        (lambda v: v["backbone"].update(widths=[4096] * 8 + [4]), "tensors: backbone"),
         (lambda v: v["backbone"].update(blocks=[10**9] * 8), "out of range"),
         (lambda v: v["backbone"].update(widths="wide"), "widths"),
         (lambda v: v["backbone"]["input"].update(voxel_size_m=-1.0), "voxel_size_m"),
