@@ -73,7 +73,6 @@ class BagReader:
 
     Attributes:
         topics: topic name to `BagTopic`.
-        damaged: damaged stretches and chunks found so far.
         finished: whether every file was closed properly.
 
     Raises:
@@ -83,9 +82,11 @@ class BagReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.files, self._sqlite = bag_files(self.path)
-        self.damaged = 0
+        self._bad_pairs = 0
         self._indices: list[FileIndex] = []
+        # chunks that do not match their CRC, and those with messages of undeclared channels
         self._bad: set[tuple[int, int]] = set()
+        self._undeclared: set[tuple[int, int]] = set()
         self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._cached_bytes = 0
         self.entries: list[Entry] = []
@@ -96,7 +97,8 @@ class BagReader:
             return
         for file in self.files:
             self._indices.append(scan_file(file))
-        self.damaged = sum(index.damaged for index in self._indices)
+        for number, index in enumerate(self._indices):
+            self._bad.update((number, chunk) for chunk in index.bad_chunks)
         self.finished = all(index.finished for index in self._indices)
         self._types: dict[tuple[int, int], tuple[str, str]] = {}
         self.topics = self._collect()
@@ -114,19 +116,25 @@ class BagReader:
                 kinds.setdefault(channel.topic, (schema.name if schema else "", text))
                 counts.setdefault(channel.topic, 0)
                 names[channel.id] = channel.topic
-            first = True
             for ref in index.messages:
                 topic = names.get(ref.channel)
                 if topic is None:
+                    self._undeclared.add((number, ref.chunk))
                     continue
                 # sequence 0 is "not counted"; ours count from 1, and a repeat keeps its number
-                if number and first and ref.sequence and (topic, ref.sequence) in seen:
+                if number and ref.sequence and (topic, ref.sequence) in seen:
                     continue
                 if ref.sequence and len(self._indices) > 1 and _repeatable(topic, kinds[topic][0]):
                     seen.add((topic, ref.sequence))
                 counts[topic] += 1
                 self.entries.append(Entry(topic, number, ref))
         return {topic: BagTopic(*kinds[topic], counts[topic]) for topic in kinds}
+
+    @property
+    def damaged(self) -> int:
+        """Damaged stretches, chunks and pair records found so far; reading finds more."""
+        stretches = sum(index.damaged for index in self._indices)
+        return stretches + len(self._bad | self._undeclared) + self._bad_pairs
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
         """The messages of some topics (all, if None), in order of writing.
@@ -180,7 +188,6 @@ class BagReader:
                 raise BagError("a chunk does not match its CRC")
         except BagError:
             self._bad.add(key)
-            self.damaged += 1
             return None
         self._cache[key] = records
         self._cached_bytes += len(records)
@@ -196,7 +203,7 @@ class BagReader:
             try:
                 records.append(PairRecord.decode(message.raw))
             except CondenseError:
-                self.damaged += 1
+                self._bad_pairs += 1
         return records
 
     def unfinished(self) -> Mapping[Path, bool]:

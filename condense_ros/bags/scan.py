@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from mcap.data_stream import ReadDataStream
+from mcap.exceptions import EndOfFile
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 from mcap.writer import MCAP0_MAGIC
@@ -74,6 +75,7 @@ class FileIndex:
 
     Attributes:
         damaged: stretches that could not be read as records.
+        bad_chunks: numbers of chunks already known not to match their CRC.
         finished: the file has its footer.
         truncated: it ends within a record.
     """
@@ -84,6 +86,7 @@ class FileIndex:
     chunks: list[ChunkRef] = field(default_factory=list)
     messages: list[MessageRef] = field(default_factory=list)
     damaged: int = 0
+    bad_chunks: set[int] = field(default_factory=set)
     finished: bool = False
     truncated: bool = False
 
@@ -139,9 +142,16 @@ def scan_file(path: Path) -> FileIndex:
     return index
 
 
+def _declaration(opcode: int, raw: bytes) -> Schema | Channel:
+    stream = ReadDataStream(BytesIO(raw))
+    return Schema.read(stream) if opcode == Opcode.SCHEMA else Channel.read(stream)
+
+
 class _Scan:
     def __init__(self, index: FileIndex, data: mmap.mmap, size: int) -> None:
         self.index, self.data, self.size = index, data, size
+        # declarations from damaged chunks, for want of better ones
+        self._doubtful: list[Schema | Channel] = []
 
     def run(self) -> None:
         head = self.data[: len(MCAP0_MAGIC)]
@@ -154,6 +164,8 @@ class _Scan:
         while position < self.size and not self.index.finished:
             position = self._record(position)
         self.index.truncated = not self.index.finished
+        for item in self._doubtful:
+            self._declare(item)
 
     def _record(self, position: int) -> int:
         """Takes in the record at a position; returns where the next one is."""
@@ -173,7 +185,7 @@ class _Scan:
             return self.size
         try:
             self._take(opcode, start, end)
-        except (ValueError, EOFError, struct.error, BagError, UnicodeDecodeError):
+        except (ValueError, struct.error, BagError, EndOfFile):
             return self._resync(position + 1)
         return end
 
@@ -183,7 +195,7 @@ class _Scan:
         elif opcode == Opcode.MESSAGE:
             self._message(self.data, start, end, -1, 0)
         elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
-            self._declare(opcode, self.data[start:end])
+            self._declare(_declaration(opcode, self.data[start:end]))
         elif opcode == Opcode.FOOTER:
             self.index.finished = end + len(MCAP0_MAGIC) <= self.size
 
@@ -210,26 +222,39 @@ class _Scan:
             first, last = 0, len(content)
         else:
             content, first, last = self.data, records, records + length
+        number = len(self.index.chunks)
         self.index.chunks.append(chunk)
-        self._walk(content, first, last, len(self.index.chunks) - 1)
+        declared, complete = self._walk(content, first, last, number)
+        # most chunks are checked when they are read; what names the topics is needed now
+        if whole and (declared or not complete):
+            sound = complete and (crc == 0 or zlib.crc32(content[first:last]) == crc)
+            if not sound:
+                self.index.bad_chunks.add(number)
+                self._doubtful += declared
+                return
+        for item in declared:
+            self._declare(item)
 
-    def _walk(self, content: Buffer, position: int, end: int, chunk: int) -> None:
-        """Takes in the records of a chunk, as far as they go."""
+    def _walk(
+        self, content: Buffer, position: int, end: int, chunk: int
+    ) -> tuple[list[Schema | Channel], bool]:
+        """Takes in the messages of a chunk; its declarations, and whether all of it was records."""
         base = position
+        declared: list[Schema | Channel] = []
         while position + _RECORD.size <= end:
             opcode, length = _RECORD.unpack_from(content, position)
             start = position + _RECORD.size
             position = start + length
             if position > end or opcode not in (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE):
-                return
+                return declared, False
             if opcode == Opcode.MESSAGE:
                 self._message(content, start, position, chunk, base)
-            else:
-                try:
-                    self._declare(opcode, bytes(content[start:position]))
-                # a damaged declaration; the CRC will say so when the chunk is read
-                except (ValueError, EOFError, struct.error, UnicodeDecodeError):
-                    return
+                continue
+            try:
+                declared.append(_declaration(opcode, bytes(content[start:position])))
+            except (ValueError, struct.error, EndOfFile):
+                return declared, False
+        return declared, position == end
 
     def _message(self, content: Buffer, start: int, end: int, chunk: int, base: int) -> None:
         if end - start < _MESSAGE.size:
@@ -240,14 +265,11 @@ class _Scan:
             MessageRef(channel, sequence, log_ns, stamp_ns, chunk, offset - base, end - offset)
         )
 
-    def _declare(self, opcode: int, raw: bytes) -> None:
-        stream = ReadDataStream(BytesIO(raw))
-        if opcode == Opcode.SCHEMA:
-            schema = Schema.read(stream)
-            self.index.schemas.setdefault(schema.id, schema)
+    def _declare(self, item: Schema | Channel) -> None:
+        if isinstance(item, Schema):
+            self.index.schemas.setdefault(item.id, item)
         else:
-            channel = Channel.read(stream)
-            self.index.channels.setdefault(channel.id, channel)
+            self.index.channels.setdefault(item.id, item)
 
     def _resync(self, position: int) -> int:
         """Start of the next sound chunk, or the end of the file; counts the damage before it."""

@@ -228,10 +228,13 @@ class BagWriter:
                     last = not self._queue
                 for item in batch:
                     self._put(item)
+                    if self._too_big():
+                        self._split()
+                        split_at = self._next_split()
                 now = time.monotonic()
                 if last and closing:
                     break
-                if now >= split_at or (last and split) or self._too_big():
+                if now >= split_at or (last and split):
                     self._split()
                     split_at = self._next_split()
                 if now >= flush_at or (last and flush):
