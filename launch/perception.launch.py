@@ -6,24 +6,24 @@ ros2 launch condense_ros perception.launch.py checkpoint:=model.safetensors map:
 import os
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     IncludeLaunchDescription,
     LogInfo,
+    OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.conditions import IfCondition
 from launch.events import matches_action
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PythonExpression
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node, SetParameter
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
-
-from launch import LaunchDescription
 
 SHARE = get_package_share_directory("condense_ros")
 NODE = "perception_node"
@@ -38,8 +38,19 @@ def text(name):
     return ParameterValue(LaunchConfiguration(name), value_type=str)
 
 
-def given(name):
-    return IfCondition(PythonExpression(["'", LaunchConfiguration(name), "' != ''"]))
+def clock(context):
+    """Nodes take the time of a bag that is played."""
+    played = LaunchConfiguration("bag").perform(context) != ""
+    return [SetParameter("use_sim_time", played or LaunchConfiguration("use_sim_time"))]
+
+
+def player(context):
+    """The bag's player, if there is a bag."""
+    if not LaunchConfiguration("bag").perform(context):
+        return []
+    source = PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "replay.launch.py"))
+    values = {"path": LaunchConfiguration("bag"), "rate": LaunchConfiguration("rate")}
+    return [IncludeLaunchDescription(source, launch_arguments=values.items())]
 
 
 def generate_launch_description():
@@ -55,11 +66,7 @@ def generate_launch_description():
             os.path.join(SHARE, "config", "perception.yaml"),
             "YAML file with parameters of perception_node.",
         ),
-        argument(
-            "use_sim_time",
-            PythonExpression(["'true' if '", LaunchConfiguration("bag"), "' else 'false'"]),
-            "Take time from /clock; by default when a bag is played.",
-        ),
+        argument("use_sim_time", "false", "Take time from /clock; always so with a bag."),
     ]
     node = LifecycleNode(
         package="condense_ros",
@@ -106,13 +113,14 @@ def generate_launch_description():
             ],
         )
     )
-    player = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "replay.launch.py")),
-        launch_arguments={
-            "path": LaunchConfiguration("bag"),
-            "rate": LaunchConfiguration("rate"),
-        }.items(),
-        condition=given("bag"),
+    # not before: the first seconds of the bag would pass while weights are loaded
+    play_once_active = RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state="activating",
+            goal_state="active",
+            entities=[OpaqueFunction(function=player)],
+        )
     )
     rviz = Node(
         package="rviz2",
@@ -126,13 +134,13 @@ def generate_launch_description():
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(os.path.join(SHARE, "launch", "transport.launch.py"))
             ),
-            SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
+            OpaqueFunction(function=clock),
             # the handlers come before the event that they answer to
             activate_once_configured,
             tell_unconfigured,
+            play_once_active,
             node,
             configure,
-            player,
             rviz,
         ]
     )

@@ -3,9 +3,8 @@
 import os
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import SetEnvironmentVariable
-
 from launch import LaunchDescription
+from launch.actions import SetEnvironmentVariable
 
 # FastDDS 2 reads the first name, FastDDS 3 the second
 VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
