@@ -114,15 +114,17 @@ class BagCalibration:
             _add(buffer, transforms, static=True)
         first = bisect_right(self._moving_log, log_ns - WINDOW_NS)
         last = bisect_right(self._moving_log, log_ns + WINDOW_NS)
+        children = {t.child for transforms in self._statics for t in transforms}
         odometry: list[StampedTransform] = []
         for entry in self._moving[first:last]:
+            transforms = self._transforms(entry)
             if self._reader.topics[entry.topic].type_name == TF:
-                _add(buffer, self._transforms(entry), static=False)
+                _add(buffer, transforms, static=False)
+                children.update(t.child for t in transforms)
             else:
-                odometry += self._transforms(entry)
-        # tf says the same, where it is there; a second source would only disturb it
-        known = set(buffer.frames)
-        _add(buffer, [t for t in odometry if t.child not in known], static=False)
+                odometry += transforms
+        # where tf already places a frame, a second source would tear it from its parent
+        _add(buffer, [t for t in odometry if t.child not in children], static=False)
         return buffer
 
     def base_frame(self, world_frame: str) -> str:
