@@ -79,6 +79,10 @@ class TrainingError(CondenseError):
     """Training data or state with which a recipe cannot go on."""
 
 
+class PerceptionError(CondenseError):
+    """A network output that cannot be used (NaN)."""
+
+
 class MapError(CondenseError):
     """A place map that cannot be read, written or queried."""
 

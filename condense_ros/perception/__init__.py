@@ -1,0 +1,28 @@
+"""Perception: one forward pass over a cloud gives labels, features and what places need.
+
+Names load on first use: torch takes seconds to import, `condense --help` must not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
+    from condense_ros.perception.segment import SegmentReport, segment
+
+_WHERE = {
+    "Perceiver": "perceiver",
+    "Perception": "perceiver",
+    "PerceptionConfig": "perceiver",
+    "SegmentReport": "segment",
+    "segment": "segment",
+}
+__all__ = ["Perceiver", "Perception", "PerceptionConfig", "SegmentReport", "segment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
