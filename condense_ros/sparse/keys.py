@@ -67,7 +67,7 @@ def check_range(coords: Tensor) -> None:
 
 def argsort(keys: Tensor) -> Tensor:
     """Sorting permutation of (N,) int64 keys (order among equal keys unspecified)."""
-    if keys.is_cuda:
+    if keys.device.type != "cpu":
         return torch.argsort(keys)
     # NumPy's vectorised argsort is about five times faster than torch's on a CPU
     return torch.from_numpy(np.argsort(keys.numpy()))
@@ -75,7 +75,7 @@ def argsort(keys: Tensor) -> Tensor:
 
 def searchsorted(keys: Tensor, queries: Tensor) -> Tensor:
     """Leftmost insertion places of `queries` in sorted `keys`; fastest when queries are sorted."""
-    if keys.is_cuda:
+    if keys.device.type != "cpu":
         return torch.searchsorted(keys, queries)
     # NumPy uses the previous answer as a bound when queries ascend: three times faster
     return torch.from_numpy(np.searchsorted(keys.numpy(), queries.numpy()))

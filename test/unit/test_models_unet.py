@@ -70,6 +70,30 @@ def test_features_for_every_voxel_and_point(rng: np.random.Generator) -> None:
     assert not idle
 
 
+def test_gradient_of_the_network_equals_finite_differences(rng: np.random.Generator) -> None:
+    torch.manual_seed(0)
+    net = SparseUNet(2, (4, 4, 6, 6, 8, 6, 6, 4, 4), (1,) * 8).double().train()
+    voxels = InputSpec(voxel_size_m=0.5).voxelize(cloud(rng, 400))
+    x = torch.randn(len(voxels), 2, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(len(voxels), 4, dtype=torch.float64)
+
+    def loss(features: torch.Tensor) -> torch.Tensor:
+        return (net(SparseTensor(features, voxels.coords)).features * target).sum()
+
+    tensors = [x, *net.parameters()]
+    grads = torch.autograd.grad(loss(x), tensors)
+    for tensor, grad in zip(tensors, grads, strict=True):
+        direction = torch.randn_like(tensor)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                tensor.add_(direction, alpha=sign * 1e-7)
+                values.append(loss(x).item())
+                tensor.sub_(direction, alpha=sign * 1e-7)
+        slope = (values[0] - values[1]) / 2e-7
+        assert slope == pytest.approx((grad * direction).sum().item(), rel=1e-3, abs=1e-3)
+
+
 def test_batch_elements_do_not_influence_each_other_in_eval(rng: np.random.Generator) -> None:
     torch.manual_seed(0)
     net = build_backbone("demo", InputSpec(voxel_size_m=0.4)).eval().double()
