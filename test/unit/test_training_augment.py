@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+
+from condense_ros.frame import PointCloud
 from condense_training.augment import (
     CloudAugmentation,
     ColourAugmentation,
@@ -10,8 +12,6 @@ from condense_training.augment import (
     augment_colours,
     random_cloud_transform,
 )
-
-from condense_ros.frame import PointCloud
 
 
 def test_colours_change_but_not_shape(rng) -> None:

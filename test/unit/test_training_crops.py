@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from condense_training.crops import Crop, centre_crop, match_crops, random_crop, whole_image
-from condense_training.pairs import sample_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
+
+from condense_training.crops import Crop, centre_crop, match_crops, random_crop, whole_image
+from condense_training.pairs import sample_features
 
 
 def test_identity_maps_every_pixel_to_itself(rng) -> None:

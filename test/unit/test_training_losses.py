@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from condense_training.losses import info_nce
 
 from condense_ros.errors import TrainingError
+from condense_training.losses import info_nce
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

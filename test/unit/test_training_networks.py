@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from condense_training.networks.pixel_unet import build_pixel_network, load_encoder
 
 from condense_ros.errors import CheckpointError, TrainingError
+from condense_training.networks.pixel_unet import build_pixel_network, load_encoder
 
 
 def test_features_have_input_resolution() -> None:
