@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from condense_ros.perception.labelling import SegmentReport, segment
     from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
-    from condense_ros.perception.segment import SegmentReport, segment
 
 _WHERE = {
     "Perceiver": "perceiver",
     "Perception": "perceiver",
     "PerceptionConfig": "perceiver",
-    "SegmentReport": "segment",
-    "segment": "segment",
+    "SegmentReport": "labelling",
+    "segment": "labelling",
 }
 __all__ = ["Perceiver", "Perception", "PerceptionConfig", "SegmentReport", "segment"]
 

@@ -128,7 +128,7 @@ class Perceiver:
             self._warn("the checkpoint has no segmentation head: no point gets a label")
         self.device = choose_device(self.config.device)
         if self.device.fallback:
-            self._warn(self.device.fallback)
+            self.warnings.append(self.device.fallback)
         self._to_device()
         self._sensor_checked = False
         self.warm_up_ms = self._warm_up()
@@ -169,7 +169,7 @@ class Perceiver:
             if self.device.torch_device.type == "cpu":
                 raise
             self.device = fall_back(f"the GPU failed ({str(error).splitlines()[0]})")
-            self._warn(self.device.fallback)
+            self.warnings.append(self.device.fallback)
             self._to_device()
             return self._run(cloud, colours)
 
@@ -283,7 +283,7 @@ class Perceiver:
                 if self.device.torch_device.type == "cpu":
                     raise
                 self.device = fall_back(f"the GPU failed ({str(error).splitlines()[0]})")
-                self._warn(self.device.fallback)
+                self.warnings.append(self.device.fallback)
                 self._to_device()
                 self._run(cloud, colours)
         return 1e3 * (time.perf_counter() - started)
