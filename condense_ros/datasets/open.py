@@ -73,18 +73,18 @@ def _argoverse_log(path: Path) -> Path | None:
 
 _FORMATS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Dataset]], ...] = (
     (
-        "bag: metadata.yaml with .mcap files, or one .mcap file",
-        lambda p: _any(p, "*.mcap") if p.is_dir() else p.suffix == ".mcap",
+        "bag: a folder with .mcap or .db3 files, or one .mcap file",
+        lambda p: _any(p, "*.mcap", "*.db3") if p.is_dir() else p.suffix in (".mcap", ".db3"),
         _bag,
     ),
     (
-        "simulated folder: dataset.json",
-        lambda p: p.is_dir() and (p / "dataset.json").is_file(),
+        "simulated folder: manifest.json",
+        lambda p: (p / "manifest.json").is_file(),
         _simulated,
     ),
     (
         "nuScenes sample: sample.json",
-        lambda p: p.is_dir() and (p / "sample.json").is_file(),
+        lambda p: (p / "sample.json").is_file(),
         _nuscenes,
     ),
     (

@@ -69,7 +69,14 @@ def read_ply(raw: bytes, what: str) -> dict[str, npt.NDArray]:
             table = np.array(rows, np.float64).reshape(points, len(names))
         except ValueError:
             raise _damaged(what, "a vertex holds text that is no number") from None
-        return {name: table[:, i].astype(types[i]) for i, name in enumerate(names)}
+        columns = {}
+        for i, name in enumerate(names):
+            if types[i][0] in "iu":
+                low, high = np.iinfo(types[i]).min, np.iinfo(types[i]).max
+                if not ((table[:, i] >= low) & (table[:, i] <= high)).all():
+                    raise _damaged(what, f"property {name} leaves {low}..{high}")
+            columns[name] = table[:, i].astype(types[i])
+        return columns
     if len(body) < points * dtype.itemsize:
         raise _damaged(
             what, f"truncated: {len(body)} bytes for {points} vertices of {dtype.itemsize}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from pathlib import Path
 from typing import Any
+
+from condense_ros.files import write_atomically
 
 #: colour-blind-safe qualitative palette (Okabe and Ito 2008), black last
 PALETTE = (
@@ -86,6 +87,7 @@ def save(figure: Any, out: str | Path) -> Path:
     """Writes the figure atomically; the suffix of `out` names the format (png when it has none).
 
     Raises:
+        StorageFull: no room; an older picture of that name is intact.
         OSError: the folder cannot be created or written.
     """
     from matplotlib import rc_context
@@ -94,15 +96,8 @@ def save(figure: Any, out: str | Path) -> Path:
     if not out.suffix:
         out = out.with_suffix(".png")
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream, rc_context(_SETTINGS):
-            figure.savefig(stream, format=out.suffix[1:], facecolor=figure.get_facecolor())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    with rc_context(_SETTINGS):
+        figure.savefig(content, format=out.suffix[1:], facecolor=figure.get_facecolor())
+    write_atomically(out, content.getvalue())
     return out

@@ -37,6 +37,7 @@ class Style:
 
 
 def make_style(rng: np.random.Generator) -> Style:
+    """A random house front: storeys, bays, windows, facade texture and roof."""
     floor = float(rng.uniform(2.7, 3.6))
     bay = float(rng.uniform(2.2, 3.8))
     texture = str(rng.choice(["brick", "plain", "mottle", "tiles", "stripes"]))

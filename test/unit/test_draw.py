@@ -1,0 +1,146 @@
+"""Pictures: written whole, of what was given, and refused where arrays do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condense_ros import draw
+from condense_ros.draw.curves import smooth
+from condense_ros.draw.overlay import _by_direction
+from condense_ros.errors import CondenseError, ConfigError, FrameError
+from condense_ros.frame import IGNORE, CameraImage, Frame, PointCloud
+from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, inverse, rotation_rpy, se3
+from condense_ros.ontology import Ontology
+
+CLASSES = Ontology(("road", "house"), np.array([[128, 64, 128], [255, 0, 0]]))
+
+
+def camera_at(name: str, yaw_degrees: float) -> CameraImage:
+    T_lidar_body = se3(rotation_rpy(0, 0, np.radians(yaw_degrees)), np.zeros(3))
+    camera = CameraModel(np.array([[80.0, 0, 79.5], [0, 80, 59.5], [0, 0, 1]]), 160, 120)
+    return CameraImage(
+        name,
+        0,
+        np.full((120, 160, 3), 90, np.uint8),
+        camera,
+        se3(R_OPTICAL_BODY, np.zeros(3)) @ inverse(T_lidar_body),
+    )
+
+
+@pytest.fixture
+def frame(rng: np.random.Generator) -> Frame:
+    xyz = rng.normal(size=(3000, 3)) * (15, 15, 2)
+    xyz[:5] = np.nan
+    labels = rng.integers(0, 2, 3000).astype(np.uint8)
+    labels[10:500] = IGNORE
+    images = tuple(camera_at(f"cam{yaw}", yaw) for yaw in (180, -60, 0, 60))
+    return Frame(0, PointCloud(xyz), images, labels=labels)
+
+
+def reds(path: Path) -> int:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int(((pixels[..., 0] > 240) & (pixels[..., 1] < 15) & (pixels[..., 2] < 15)).sum())
+
+
+def test_overlay_by_depth_and_by_class(frame: Frame, tmp_path: Path) -> None:
+    depth = draw.draw_overlay(frame, "cam0", tmp_path / "sub" / "depth")
+    assert depth == tmp_path / "sub" / "depth.png"
+    assert reds(depth) == 0
+    classes = draw.draw_overlay(
+        frame, "cam0", tmp_path / "classes.png", labels=frame.labels, ontology=CLASSES
+    )
+    assert reds(classes) > 500
+    everything = draw.draw_overlay(frame, None, tmp_path / "all.png")
+    assert Image.open(everything).size[0] > Image.open(depth).size[0]
+
+
+def test_cameras_are_laid_out_as_a_driver_sees_them(frame: Frame) -> None:
+    names = [image.name for image in _by_direction(list(frame.images))]
+    assert names == ["cam60", "cam0", "cam-60", "cam180"]
+
+
+def test_bird_view_by_class_height_and_colour(frame: Frame, tmp_path: Path) -> None:
+    path = draw.draw_bird_view(
+        frame.cloud, tmp_path / "a.png", labels=frame.labels, ontology=CLASSES, title="Town"
+    )
+    assert reds(path) > 300
+    assert reds(draw.draw_bird_view(frame.cloud, tmp_path / "b.png")) == 0
+    red = np.tile(np.array([255, 0, 0], np.uint8), (3000, 1))
+    assert reds(draw.draw_bird_view(frame.cloud, tmp_path / "c.png", colours=red, range_m=5)) > 300
+
+
+def test_curves_and_places(tmp_path: Path) -> None:
+    curves = {"a": np.arange(30.0)[::-1], "b": np.c_[np.arange(9), np.ones(9)]}
+    for separate in (False, True):
+        path = draw.draw_curves(curves, tmp_path / f"{separate}.svg", separate=separate)
+        assert path.read_text().startswith("<?xml")
+    here = se3(rotation_rpy(0, 0, 1), (1, 2, 0))
+    queries = [draw.PlaceQuery(here, here), draw.PlaceQuery(here, None, "unknown")]
+    path = draw.draw_places(here[None], tmp_path / "p.png", queries=queries, points=np.ones((4, 3)))
+    assert Image.open(path).size[0] > 800
+
+
+def test_smoothing_keeps_lines_and_means() -> None:
+    np.testing.assert_allclose(smooth([1.0, 1, 1, 1, 1], 3), 1)
+    np.testing.assert_allclose(smooth([0.0, 3, 6, 3, 0], 3), [1.5, 3, 4, 3, 1.5])
+    np.testing.assert_allclose(smooth([4.0, 2], 1), [4, 2])
+
+
+def test_pca_colours_separate_what_differs(rng: np.random.Generator) -> None:
+    kinds = np.repeat(np.arange(4), 100)
+    features = rng.normal(size=(4, 16))[kinds] + rng.normal(scale=0.01, size=(400, 16))
+    colours = draw.pca_colours(features).astype(int)
+    means = np.array([colours[kinds == k].mean(axis=0) for k in range(4)])
+    apart = np.linalg.norm(means[:, None] - means[None], axis=2)[~np.eye(4, dtype=bool)]
+    within = max(colours[kinds == k].std(axis=0).max() for k in range(4))
+    assert apart.min() > 60
+    assert within < 12
+    np.testing.assert_array_equal(draw.pca_colours(features), draw.pca_colours(features))
+
+
+def test_pca_colours_of_thin_constant_and_broken_features() -> None:
+    assert draw.pca_colours(np.ones((5, 4))).tolist() == [[128] * 3] * 5
+    one = draw.pca_colours(np.arange(10.0)[:, None])
+    assert one.shape == (10, 3)
+    assert (one[:, 1:] == 128).all()
+    holes = np.ones((2, 3, 8))
+    holes[0, 0] = np.nan
+    assert draw.pca_colours(holes)[0, 0].tolist() == [0, 0, 0]
+
+
+def test_feature_picture(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    path = draw.draw_features(pixels, rng.normal(size=(15, 20, 32)), tmp_path / "f.png")
+    assert path.stat().st_size > 3000
+
+
+def test_what_does_not_fit_is_refused(frame: Frame, tmp_path: Path) -> None:
+    out, cloud = tmp_path / "x.png", frame.cloud
+    black = np.zeros((3, 3), np.uint8)
+    with pytest.raises(FrameError, match="cam180, cam-60, cam0, cam60"):
+        draw.draw_overlay(frame, "front", out)
+    calls = [
+        lambda: draw.draw_overlay(frame, "cam0", out, colours=black),
+        lambda: draw.draw_overlay(frame, "cam0", out, labels=frame.labels),
+        lambda: draw.draw_bird_view(cloud, out, labels=frame.labels),
+        lambda: draw.draw_bird_view(cloud, out, colours=black),
+        lambda: draw.draw_bird_view(PointCloud(np.full((4, 3), np.nan)), out),
+        lambda: draw.draw_features(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), out),
+        lambda: draw.pca_colours(np.full((3, 4), np.nan)),
+    ]
+    for call in calls:
+        with pytest.raises(CondenseError):
+            call()
+    for call in (
+        lambda: draw.draw_curves({}, out),
+        lambda: draw.draw_curves({"a": []}, out),
+        lambda: draw.draw_places(np.zeros((0, 4, 4)), out),
+        lambda: draw.draw_places(np.zeros((3, 3)), out),
+    ):
+        with pytest.raises(ConfigError):
+            call()
+    assert not list(tmp_path.iterdir())
