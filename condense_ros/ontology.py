@@ -74,7 +74,7 @@ class Ontology:
         return self.names.index(name)
 
     def colourise(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """Labels of any shape (...) to RGB (..., 3) uint8; `IGNORE` and unknown values are black."""
+        """Labels (...) to RGB (..., 3) uint8; `IGNORE` and unknown values are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
         values = np.asarray(labels)

@@ -166,3 +166,18 @@ def test_weight_transfer_reports_what_did_not_match() -> None:
     assert any(name.startswith("backbone.decoder.1") for name, _, _ in report.mismatched)
     assert "shape differs, left as is: backbone.up.1" in str(report)
     assert transfer_weights(network(widths, 16), source.state_dict()).complete
+
+
+def test_bfloat16_features_stay_close(rng: np.random.Generator) -> None:
+    torch.manual_seed(0)
+    net = build_backbone("demo", InputSpec(voxel_size_m=0.3))
+    voxels = collate([net.input.voxelize(cloud(rng)) for _ in range(2)])
+    with torch.no_grad():
+        for _ in range(20):
+            net(voxels)
+        net.eval()
+        exact = net(voxels)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            low = net(voxels).float()
+    error = ((low - exact).norm() / exact.norm()).item()
+    assert 0 < error < 0.03
