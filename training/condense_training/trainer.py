@@ -165,7 +165,7 @@ def _train_step(
 ) -> tuple[float, float, dict[str, float], bool]:
     """(loss, gradient norm, log terms, skipped): a step with NaN or infinity changes nothing."""
     before = _running_statistics(parts)
-    optimiser.zero_grad(set_to_none=True)
+    parts.zero_grad(set_to_none=True)  # also what an earlier stage left on parts now frozen
     loss, terms = stage.loss(parts, batch)
     value = float(loss.detach())
     norm = math.nan

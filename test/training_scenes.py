@@ -1,0 +1,44 @@
+"""Small simulated drives and settings that the training tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.world import WorldConfig
+from condense_ros.sim.writer import SimulationConfig, generate
+
+#: a 128x96 camera and a 16-beam LiDAR
+RIG = Rig(
+    (CameraSpec(width=128, height=96, fx=84.0, fy=84.0, cx=63.5, cy=47.5),),
+    LidarSpec(beams=16, azimuth_steps=360),
+)
+
+#: the demo recipe, but with a few cheap steps
+TINY: dict[str, Any] = {
+    "pixel_steps": 4,
+    "pixel_batch": 2,
+    "pixel_matches": 64,
+    "pixel_crop_px": 32,
+    "lift_steps": 4,
+    "lift_batch": 2,
+    "lift_pairs": 64,
+    "lift_size_px": 64,
+    "voxel_size_m": 0.4,
+}
+
+
+def small_drive(folder: Path, *, seed: int = 0, frames: int = 6, images: bool = True) -> Path:
+    """Renders a short drive into `folder` (a few seconds)."""
+    config = SimulationConfig(
+        world_seed=seed,
+        drive_seed=seed,
+        duration_s=frames / 2,
+        rate_hz=2.0,
+        images=images,
+        workers=1,
+        world=WorldConfig(columns=2, rows=2),
+        rig=RIG,
+    )
+    return generate(folder, config)
