@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,11 @@ def test_bad_specs(values: dict[str, object]) -> None:
 def test_round_trip_through_plain_values() -> None:
     spec = InputSpec(0.15, 45.0, 1.0, ("one", "range", "intensity"), 255.0)
     assert config.build(InputSpec, spec.to_dict()) == spec
+
+
+def test_importing_the_rooms_does_not_import_torch() -> None:
+    code = "import sys, condense_ros.sparse, condense_ros.models; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_real_kitti_scan(data_dir: Path) -> None:

@@ -249,3 +249,26 @@ def test_layers_refuse_what_does_not_fit() -> None:
         SubmanifoldConv3d(4, 4, kernel=3, dilation=100)(x)
     with pytest.raises(SparseError, match="weights on meta"):
         SubmanifoldConv3d(4, 4).to("meta")(x)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_cpu() -> None:
+    torch.manual_seed(8)
+    coords = voxels(900, batch=2)
+    layers = torch.nn.Sequential(
+        SubmanifoldConv3d(8, 8),
+        StridedConv3d(8, 8),
+        SubmanifoldConv3d(8, 8),
+        TransposedConv3d(8, 4),
+    ).double()
+    results = []
+    for device in ("cpu", "cuda"):
+        layers.to(device).zero_grad()
+        features = torch.linspace(-1, 1, 8 * len(coords), dtype=torch.float64).reshape(-1, 8)
+        features = features.to(device).requires_grad_()
+        out = layers(SparseTensor(features, coords.to(device))).features
+        out.square().sum().backward()
+        weights = [p.grad.cpu() for p in layers.parameters()]
+        results.append([out.detach().cpu(), features.grad.cpu(), *weights])
+    for cpu, cuda in zip(*results, strict=True):
+        torch.testing.assert_close(cuda, cpu, rtol=1e-10, atol=1e-10)
