@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condense_ros.perception.labelling import SegmentReport, segment
+    from condense_ros.perception.mapping import build_map, map_header
     from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
 
 _WHERE = {
@@ -17,9 +18,19 @@ _WHERE = {
     "Perception": "perceiver",
     "PerceptionConfig": "perceiver",
     "SegmentReport": "labelling",
+    "build_map": "mapping",
+    "map_header": "mapping",
     "segment": "labelling",
 }
-__all__ = ["Perceiver", "Perception", "PerceptionConfig", "SegmentReport", "segment"]
+__all__ = [
+    "Perceiver",
+    "Perception",
+    "PerceptionConfig",
+    "SegmentReport",
+    "build_map",
+    "map_header",
+    "segment",
+]
 
 
 def __getattr__(name: str) -> Any:

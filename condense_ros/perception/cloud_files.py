@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.errors import ConfigError, DatasetError, StorageFull
+from condense_ros.errors import ConfigError, DatasetError
+from condense_ros.files import write_atomically
 
 _PLY_TYPES = {"f4": "float", "f8": "double", "u1": "uchar", "i1": "char", "u2": "ushort"}
 _PLY_TYPES |= {"i2": "short", "u4": "uint", "i4": "int"}
@@ -38,21 +36,10 @@ def write_cloud(path: Path | str, fields: Fields) -> Path:
     if path.suffix not in writers:
         raise ConfigError(f"{path.name} has no known suffix", f"use one of {', '.join(SUFFIXES)}")
     data = writers[path.suffix](fields)
-    temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_atomically(path, data)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room for {path}", "free space, or name another folder") from None
         raise DatasetError(f"cannot write {path}: {error}", "check the folder") from None
     return path
 
