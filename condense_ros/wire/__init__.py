@@ -12,11 +12,12 @@ from condense_ros.wire.cloud import (
 )
 from condense_ros.wire.compressed_image import (
     COMPRESSED_IMAGE,
+    check_compressed_image,
     decode_compressed_image,
     encode_compressed_image,
 )
 from condense_ros.wire.header import Header, read_header
-from condense_ros.wire.image import IMAGE, ImageMessage, decode_image, encode_image
+from condense_ros.wire.image import IMAGE, ImageMessage, check_image, decode_image, encode_image
 from condense_ros.wire.poses import (
     ODOMETRY,
     POSE,
@@ -60,6 +61,8 @@ __all__ = [
     "Odometry",
     "StampedTransform",
     "TfBuffer",
+    "check_compressed_image",
+    "check_image",
     "cloud_fields",
     "decode_camera_info",
     "decode_clock",

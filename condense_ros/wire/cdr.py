@@ -138,3 +138,13 @@ def message(type_name: str, **fields: Any) -> Any:
             )
         setattr(new, name, value)
     return new
+
+
+def has_header(type_name: str) -> bool:
+    """Whether messages of this type begin with a std_msgs/Header.
+
+    Raises:
+        WireError: unknown type.
+    """
+    fields = _known(type_name).fielddefs[type_name][1]
+    return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"

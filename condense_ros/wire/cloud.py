@@ -59,23 +59,31 @@ class CloudMessage:
         name = next((known[name] for name in names if name in known), None)
         return None if name is None else self.points[name]
 
-    def xyz(self) -> npt.NDArray[np.float32]:
-        """(N, 3) float32 coordinates in metres, of fields of any datatype.
+    def axes(self) -> tuple[npt.NDArray[Any], ...]:
+        """The fields x, y and z as they are on the wire, three views (N,).
 
         Raises:
             WireError: no scalar fields x, y and z.
         """
-        axes = [self._find((axis,)) for axis in "xyz"]
-        missing = [axis for axis, values in zip("xyz", axes, strict=True) if values is None]
+        found = {axis: self._find((axis,)) for axis in "xyz"}
+        missing = [axis for axis, values in found.items() if values is None]
         if missing:
             raise WireError(
                 f"cloud in frame {self.header.frame_id!r} has no field {', '.join(missing)}; "
                 f"its fields are {', '.join(self.points.dtype.names or ()) or 'none'}",
                 "publish a cloud with scalar fields x, y and z in metres",
             )
+        return tuple(values for values in found.values() if values is not None)
+
+    def xyz(self) -> npt.NDArray[np.float32]:
+        """(N, 3) float32 coordinates in metres, of fields of any datatype.
+
+        Raises:
+            WireError: no scalar fields x, y and z.
+        """
         xyz = np.empty((len(self.points), 3), dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes inf
-            for column, values in enumerate(axes):
+            for column, values in enumerate(self.axes()):
                 xyz[:, column] = values
         return xyz
 

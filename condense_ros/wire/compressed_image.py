@@ -21,8 +21,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 _DEPTH_CONFIG_BYTES = 12
 
 
-def _check_picture(data: bytes) -> None:
-    """Reads only the picture's header, so that a small file cannot claim gigabytes."""
+def _check_picture(data: bytes) -> tuple[int, int]:
+    """(width, height) of the picture's header: a small file must not claim gigabytes."""
     try:
         # Pillow warns about sizes far below our own limit
         with PillowImage.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
@@ -34,6 +34,12 @@ def _check_picture(data: bytes) -> None:
             f"{len(data)} bytes are neither JPEG nor PNG", "publish the image as jpeg or png"
         ) from error
     check_size(width, height)
+    if data[:2] == b"\xff\xd8" and not _whole_jpeg(data):
+        raise WireError(
+            f"JPEG of {len(data)} bytes has no end",
+            "check the camera driver and the link; the message was cut short",
+        )
+    return width, height
 
 
 def _decompress(data: bytes, flags: int) -> npt.NDArray[Any]:
@@ -92,13 +98,23 @@ def decode_compressed_image(raw: cdr.Bytes) -> ImageMessage:
     format = message.format
     if "compressedDepth" in format or format.startswith(("16UC1", "32FC1")):
         return ImageMessage(header, format, _decode_depth(format, data))
-    if data[:2] == b"\xff\xd8" and not _whole_jpeg(data):
-        raise WireError(
-            f"JPEG of {len(data)} bytes has no end",
-            "check the camera driver and the link; the message was cut short",
-        )
     bgr = _decompress(data, cv2.IMREAD_COLOR)
     return ImageMessage(header, format, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def check_compressed_image(raw: cdr.Bytes) -> tuple[Header, int, int]:
+    """(header, width, height) from the picture's own header; pixels stay compressed.
+
+    Finds truncation, not damage inside: only decoding does.
+
+    Raises:
+        WireError: malformed bytes, truncated picture, another format, too large.
+    """
+    message = cdr.deserialize(COMPRESSED_IMAGE, raw)
+    header = header_from_message(message.header)
+    data = message.data.tobytes()
+    skip = _DEPTH_CONFIG_BYTES if "compressedDepth" in message.format else 0
+    return header, *_check_picture(data[skip:])
 
 
 def encode_compressed_image(

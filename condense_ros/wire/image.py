@@ -192,3 +192,22 @@ def depth_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]
     """uint16 millimetres of depth in metres; what does not fit (negative, NaN, > 65.5 m) is 0."""
     millimetres = np.rint(np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0) * 1000.0)
     return np.where((millimetres < 0) | (millimetres > 65535), 0, millimetres).astype("<u2")
+
+
+def check_image(raw: cdr.Bytes) -> tuple[Header, int, int]:
+    """(header, width, height) of an image that `decode_image` would take; pixels stay untouched.
+
+    Raises:
+        WireError: as `decode_image`.
+    """
+    message = cdr.deserialize(IMAGE, raw)
+    header = header_from_message(message.header)
+    if message.encoding not in _LAYOUT:
+        raise WireError(
+            f"image encoding {message.encoding!r} is not supported",
+            f"use one of: {', '.join(_LAYOUT)}",
+        )
+    check_size(message.width, message.height)
+    channels, kind = _LAYOUT[message.encoding]
+    _rows(message, channels, np.dtype("<" + kind))
+    return header, message.width, message.height

@@ -1,0 +1,78 @@
+"""The account a capture gives of every message."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condense_ros.bags import RecordCount
+from condense_ros.files import write_atomically
+
+
+@dataclass(frozen=True)
+class MatchedCount:
+    """Account of an image, cloud or depth topic.
+
+    received == matched + sum(dropped.values()) + waiting, always. `matched` counts messages whose
+    pair is complete with calibration.
+    """
+
+    received: int
+    matched: int
+    dropped: Mapping[str, int]
+    waiting: int
+
+
+@dataclass(frozen=True)
+class ContextCount:
+    """Account of camera_info, tf or odometry: received == kept + sum(dropped.values())."""
+
+    received: int
+    kept: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class CaptureReport:
+    """State of a capture at one instant.
+
+    Attributes:
+        topics: matched topics.
+        context: camera_info, tf and odometry topics.
+        recorder: what the bag writer says of every topic; empty while nothing is recorded.
+        pairs: pairs completed; pairs_without_pose of them have no pose.
+        skew_ms: largest stamp difference within the newest pair.
+        calibration_ids: in order of appearance.
+        bag: folder being written, or written last; empty when none was.
+        warnings: in plain words.
+    """
+
+    topics: Mapping[str, MatchedCount]
+    context: Mapping[str, ContextCount]
+    recorder: Mapping[str, RecordCount]
+    pairs: int
+    pairs_without_pose: int
+    skew_ms: float
+    calibration_ids: tuple[str, ...]
+    bag: str
+    recording: bool
+    bytes_written: int
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file atomically; folders above it are made.
+
+    Raises:
+        StorageFull: no room.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,0 +1,302 @@
+"""Capture without ROS: pairs, calibration, drops with their reasons, and the account."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from condense_ros import wire
+from condense_ros.bags import BagReader
+from condense_ros.capture import Capture, CaptureConfig, camera_info_topic, camera_name
+from condense_ros.capture.counts import write_json
+from condense_ros.config import build
+from condense_ros.datasets import open_dataset
+from condense_ros.errors import BagError, ConfigError
+from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, se3
+from condense_ros.sync import SyncConfig
+from condense_ros.wire import Header, StampedTransform
+
+SECOND = 10**9
+POINTS, IMAGE, INFO = "/points", "/camera/front/image", "/camera/front/camera_info"
+CAMERA = CameraModel(np.array([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]]), 32, 24)
+T_LIDAR_CAM = se3(R_OPTICAL_BODY.T, [0.1, 0.0, -0.2])
+XYZ = np.arange(30, dtype=np.float32).reshape(10, 3)
+
+
+def points(stamp_ns, fields="xyz", count=10, frame="lidar"):
+    columns = {name: XYZ[:count, i % 3] for i, name in enumerate(fields)}
+    return wire.encode_cloud(Header(stamp_ns, frame), columns)
+
+
+def image(stamp_ns, frame="cam", width=32):
+    return wire.encode_image(Header(stamp_ns, frame), np.zeros((24, width, 3), np.uint8))
+
+
+def info(stamp_ns, camera=CAMERA):
+    return wire.encode_camera_info(Header(stamp_ns, "cam"), camera)
+
+
+def statics(T=T_LIDAR_CAM):
+    return wire.encode_tf(
+        [
+            StampedTransform(1, "base_link", "lidar", np.eye(4)),
+            StampedTransform(1, "lidar", "cam", T),
+        ]
+    )
+
+
+def moving(stamp_ns):
+    pose = se3(np.eye(3), [stamp_ns / SECOND, 0, 0])
+    return wire.encode_tf([StampedTransform(stamp_ns, "odom", "base_link", pose)])
+
+
+class Robot:
+    """Sends what a small robot sends, but for what a test leaves out."""
+
+    def __init__(self, capture):
+        self.capture = capture
+
+    def step(self, k, *, image_raw=None, points_raw=None, odom=True):
+        stamp = SECOND + k * SECOND // 10
+        if odom:
+            self.capture.add_tf("/tf", moving(stamp), stamp, False)
+        self.capture.add_sensor(IMAGE, wire.IMAGE, image_raw or image(stamp), stamp)
+        self.capture.add_sensor(POINTS, wire.POINT_CLOUD, points_raw or points(stamp), stamp)
+
+    def calibrate(self):
+        self.capture.add_tf("/tf_static", statics(), SECOND, True)
+        self.capture.add_camera_info(INFO, info(SECOND), SECOND)
+
+
+@pytest.fixture
+def capture():
+    config = build(CaptureConfig, {"image_topics": (IMAGE,), "transform_wait_s": 0.0})
+    return Capture(config, SyncConfig(tolerance_s=0.03))
+
+
+def closes(capture):
+    """The account, after checking that every identity holds."""
+    report = capture.report()
+    for count in report.topics.values():
+        assert count.received == count.matched + sum(count.dropped.values()) + count.waiting
+    for context in report.context.values():
+        assert context.received == context.kept + sum(context.dropped.values())
+    for record in report.recorder.values():
+        assert record.accepted == record.written + sum(record.dropped.values()) + record.queued
+    return report
+
+
+def test_records_pairs_that_the_reader_agrees_with(capture, tmp_path):
+    robot = Robot(capture)
+    robot.calibrate()  # before the recording: the bag must hold it all the same
+    capture.start(tmp_path / "bag")
+    for k in range(8):
+        robot.step(k)
+    capture.stop()
+    report = closes(capture)
+    assert (report.pairs, report.pairs_without_pose) == (8, 0)
+    assert report.topics[POINTS].matched == report.topics[IMAGE].matched == 8
+    assert report.recorder[POINTS].written == 8
+    pairs = BagReader(tmp_path / "bag").pairs()
+    assert [pair.T_world_base[0, 3] for pair in pairs] == pytest.approx(np.arange(1, 1.8, 0.1))
+    assert pairs[0].messages == {"points": (POINTS, SECOND), "image/front": (IMAGE, SECOND)}
+    dataset = open_dataset(tmp_path / "bag")  # compares the calibration ids itself
+    frame = dataset[3]
+    np.testing.assert_array_equal(frame.cloud.xyz, XYZ)
+    np.testing.assert_allclose(frame.images[0].T_cam_lidar, np.linalg.inv(T_LIDAR_CAM), atol=1e-12)
+    assert frame.images[0].name == "front"
+    write_json(tmp_path / "deep" / "report.json", report.as_dict())
+    assert json.loads((tmp_path / "deep" / "report.json").read_text())["pairs"] == 8
+
+
+def test_without_camera_info_everything_is_dropped_and_said(capture):
+    capture.add_tf("/tf_static", statics(), SECOND, True)
+    robot = Robot(capture)
+    for k in range(5):
+        robot.step(k)
+    capture.resolve(final=True)
+    report = closes(capture)
+    assert report.pairs == 0
+    assert report.topics[POINTS].dropped["no_camera_info"] >= 4
+    assert any(f"no camera_info on {INFO}" in text for text in report.warnings)
+    robot.calibrate()  # recovery
+    for k in range(5, 10):
+        robot.step(k)
+    capture.stop()
+    assert closes(capture).pairs >= 5
+    assert not any("camera_info" in text for text in closes(capture).warnings)
+
+
+def test_missing_transform_is_never_identity(capture):
+    capture.add_camera_info(INFO, info(SECOND), SECOND)
+    robot = Robot(capture)
+    for k in range(5):
+        robot.step(k)
+    capture.stop()
+    report = closes(capture)
+    assert report.pairs == 0
+    assert report.topics[IMAGE].dropped["no_transform"] == 5
+    assert any("frame 'cam' and 'lidar' appears in no transform" in t for t in report.warnings)
+
+
+def test_waits_for_late_transforms():
+    config = build(CaptureConfig, {"image_topics": (IMAGE,), "transform_wait_s": 60.0})
+    capture = Capture(config, SyncConfig(tolerance_s=0.03))
+    robot = Robot(capture)
+    for k in range(4):
+        robot.step(k)
+    waiting = closes(capture)
+    assert (waiting.pairs, waiting.topics[POINTS].matched) == (0, 0)
+    assert waiting.topics[POINTS].waiting == 4
+    robot.calibrate()
+    robot.step(4)
+    capture.stop()
+    assert closes(capture).pairs == 5
+
+
+def test_pose_that_never_comes_leaves_the_pair_without_one(capture, tmp_path):
+    capture.start(tmp_path / "bag")
+    robot = Robot(capture)
+    robot.calibrate()
+    for k in range(3):
+        robot.step(k, odom=False)
+    capture.stop()
+    report = closes(capture)
+    assert (report.pairs, report.pairs_without_pose) == (3, 3)
+    assert BagReader(tmp_path / "bag").pairs()[0].T_world_base is None
+    assert any("pairs have no pose" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("topic", "raw", "reason", "words"),
+    [
+        ("points", points(SECOND, fields="xyi"), "malformed", "no field z"),
+        ("points", points(SECOND, count=0), "empty_cloud", "no points"),
+        ("points", points(SECOND)[:-5], "malformed", "are no sensor_msgs/msg/PointCloud2"),
+        ("image", image(SECOND)[:-5], "malformed", "are no sensor_msgs/msg/Image"),
+        ("image", b"\0", "malformed", "1 bytes"),
+    ],
+)
+def test_unusable_messages(capture, tmp_path, topic, raw, reason, words):
+    capture.start(tmp_path / "bag")
+    robot = Robot(capture)
+    robot.calibrate()
+    robot.step(0, **{f"{topic}_raw": raw})
+    for k in range(1, 4):
+        robot.step(k)
+    capture.stop()
+    report = closes(capture)
+    name = POINTS if topic == "points" else IMAGE
+    assert report.topics[name].dropped[reason] == 1
+    assert report.recorder[name].accepted == 3
+    assert report.pairs == 3
+    assert any(name in text and words in text for text in report.warnings)
+
+
+def test_camera_info_of_another_size_or_uncalibrated(capture):
+    robot = Robot(capture)
+    robot.calibrate()
+    capture.add_camera_info(INFO, info(SECOND, CAMERA.scaled(64, 48)), SECOND)
+    robot.step(0)
+    capture.resolve(final=True)
+    report = closes(capture)
+    assert report.topics[IMAGE].dropped["no_camera_info"] == 1
+    assert any("is for 64x48, the image is 32x24" in text for text in report.warnings)
+    message = wire.cdr.message(wire.CAMERA_INFO, width=32, height=24)
+    capture.add_camera_info(INFO, wire.cdr.serialize(wire.CAMERA_INFO, message), SECOND)
+    report = closes(capture)
+    assert report.context[INFO].dropped == {"malformed": 1}
+    assert any("K = 0" in text for text in report.warnings)
+
+
+def test_changed_calibration_has_another_id(capture):
+    robot = Robot(capture)
+    robot.calibrate()
+    robot.step(0)
+    robot.step(1)
+    capture.resolve(final=True)
+    capture.add_camera_info(INFO, info(SECOND), SECOND)
+    robot.step(2)
+    capture.add_tf("/tf_static", statics(se3(R_OPTICAL_BODY.T, [0.1, 0, -0.21])), SECOND, True)
+    for k in range(3, 6):
+        robot.step(k)
+    capture.stop()
+    assert len(closes(capture).calibration_ids) == 2
+
+
+def test_clock_jumps_back(capture, tmp_path):
+    capture.start(tmp_path / "bag")
+    robot = Robot(capture)
+    robot.calibrate()
+    for k in range(100, 110):
+        robot.step(k)
+    for k in range(10):
+        robot.step(k)
+    capture.stop()
+    report = closes(capture)
+    assert report.pairs >= 18
+    assert [pair.T_world_base[0, 3] for pair in BagReader(tmp_path / "bag").pairs()[-9:]] == (
+        pytest.approx(np.arange(1.1, 1.95, 0.1))
+    )
+
+
+def test_start_stop_start(capture, tmp_path):
+    robot = Robot(capture)
+    robot.calibrate()
+    with pytest.raises(BagError, match="nothing is being recorded"):
+        capture.split()
+    capture.start(tmp_path / "a")
+    with pytest.raises(BagError, match="already recording"):
+        capture.start(tmp_path / "b")
+    robot.step(0)
+    robot.step(1)
+    capture.stop()
+    capture.stop()
+    robot.step(2)  # not recorded
+    capture.start(tmp_path / "b")
+    robot.step(3)
+    robot.step(4)
+    capture.stop()
+    closes(capture)
+    assert len(open_dataset(tmp_path / "a")) == 2
+    assert len(open_dataset(tmp_path / "b")) == 2
+    assert open_dataset(tmp_path / "b").incomplete == 0
+
+
+def test_depth_camera(tmp_path):
+    depth_topic, colour = "/camera/color/depth", "/camera/color/image"
+    config = build(
+        CaptureConfig,
+        {"points_topic": "", "depth_topic": depth_topic, "image_topics": [colour]},
+    )
+    capture = Capture(config, SyncConfig(tolerance_s=0.03))
+    capture.start(tmp_path / "bag")
+    capture.add_camera_info("/camera/color/camera_info", info(SECOND), SECOND)
+    depth = np.full((24, 32), 2.5, np.float32)
+    for k in range(3):
+        stamp = SECOND + k * SECOND // 10
+        raw = wire.encode_image(Header(stamp, "cam"), depth, "16UC1")
+        capture.add_sensor(depth_topic, wire.IMAGE, raw, stamp)
+        capture.add_sensor(colour, wire.IMAGE, image(stamp), stamp)
+    capture.stop()
+    assert closes(capture).pairs == 3
+    frame = open_dataset(tmp_path / "bag")[0]
+    np.testing.assert_allclose(frame.cloud.xyz[:, 0], 2.5)
+    np.testing.assert_array_equal(frame.images[0].depth, depth)
+
+
+def test_names_and_parameters():
+    assert camera_name("/camera/front/image/compressed") == "front"
+    assert camera_name("/cam_front/image_raw") == "cam_front"
+    assert camera_name("/image") == "image"
+    assert camera_info_topic("/a/image/compressed") == "/a/camera_info"
+    with pytest.raises(ConfigError, match="neither points_topic nor depth_topic"):
+        build(CaptureConfig, {"points_topic": ""})
+    with pytest.raises(ConfigError, match="named twice"):
+        build(CaptureConfig, {"image_topics": ["/a", "/a"]})
+    with pytest.raises(ConfigError, match="same camera"):
+        Capture(build(CaptureConfig, {"image_topics": ["/a/x", "/b/a/x"]}))
+    with pytest.raises(ConfigError, match="no image topic"):
+        Capture(CaptureConfig())
