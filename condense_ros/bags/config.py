@@ -17,7 +17,11 @@ class RecordConfig:
         1.0, "size at which a chunk is finished, MiB", low=0.001, high=1024.0
     )
     flush_interval_s: float = parameter(
-        1.0, "a crash or power loss costs at most the messages of this time", low=0.01, high=3600.0
+        1.0,
+        "a kill costs at most the messages of this time, a power loss those and what came in while "
+        "the disk was syncing",
+        low=0.01,
+        high=3600.0,
     )
     queue_mib: float = parameter(
         256.0, "memory for messages that wait to be written, MiB", low=0.01, high=1e6

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
@@ -61,6 +62,8 @@ class BagWriter:
         self._closing = False
         self._closed = False
         self._retry_at = 0.0
+        self._sync_pool = ThreadPoolExecutor(1, "bag-sync")
+        self._syncing: Future[bool] = self._sync_pool.submit(lambda: True)
         #: what keeps messages from being written at present, or None
         self.problem: CondenseError | None = None
         #: bytes in the files so far
@@ -176,6 +179,7 @@ class BagWriter:
             self._closing = True
             self._cond.notify_all()
         self._thread.join()
+        self._sync_pool.shutdown()
         self._closed = True
         os.close(self._lock_fd)
         if self.problem is not None:
@@ -238,7 +242,10 @@ class BagWriter:
                     self._split()
                     split_at = self._next_split()
                 if now >= flush_at or (last and flush):
-                    self._sync()
+                    if last and flush:
+                        self._sync()
+                    else:
+                        self._sync_beside()
                     flush_at = time.monotonic() + self.config.flush_interval_s
                     with self._cond:
                         if last and flush:
@@ -281,9 +288,7 @@ class BagWriter:
         """Whether messages can be written now; retries from time to time while they cannot."""
         if self.problem is None:
             return True
-        if time.monotonic() < self._retry_at:
-            return False
-        return self._sync()
+        return self._retry_due() and self._sync()
 
     def _drain(self) -> bool:
         assert self._segment is not None
@@ -303,25 +308,55 @@ class BagWriter:
 
     def _sync(self) -> bool:
         """Finishes the chunk and waits for the disk; then all that was written is acknowledged."""
+        wait([self._syncing])
+        written = self._hand_over()
+        if written is None or not self._wait_for_disk(written):
+            return False
+        with self._cond:
+            if self.problem is not None:
+                _log.warning("recording to %s resumes", self.folder)
+            self.problem = None
+        return True
+
+    def _sync_beside(self) -> None:
+        """The same, but writing goes on while the disk works; skipped while it still does."""
+        written = self._hand_over() if self.problem is None or self._retry_due() else None
+        if written is not None and self._syncing.done():
+            if self.problem is not None:
+                self._sync()
+            else:
+                self._syncing = self._sync_pool.submit(self._wait_for_disk, written)
+
+    def _hand_over(self) -> dict[str, int] | None:
+        """Everything taken goes to the operating system; returns the written counts, or None."""
         try:
             self._guard()
             if self._segment is None:
                 self._open_segment()
             assert self._segment is not None
             self._segment.finish_chunk()
-            if not self._drain():
-                return False
+        except OSError as error:
+            self._report(error)
+            return None
+        if not self._drain():
+            return None
+        with self._cond:
+            return {topic: tally.written for topic, tally in self._tallies.items()}
+
+    def _wait_for_disk(self, written: dict[str, int]) -> bool:
+        assert self._segment is not None
+        try:
             self._segment.log.sync()
         except OSError as error:
             self._report(error)
             return False
         with self._cond:
-            for tally in self._tallies.values():
-                tally.acknowledged = tally.written
-            if self.problem is not None:
-                _log.warning("recording to %s resumes", self.folder)
-            self.problem = None
+            for topic, count in written.items():
+                self._tallies[topic].acknowledged = count
         return True
+
+    def _retry_due(self) -> bool:
+        return time.monotonic() >= self._retry_at
 
     def _guard(self) -> None:
         status = os.statvfs(self.folder)
@@ -385,7 +420,10 @@ class BagWriter:
             with self._cond:
                 for topic in segment.unwritten():
                     self._tallies[topic].drop(self._reason())
-            segment.log.close()
+            try:
+                segment.log.close()
+            except OSError as error:
+                self._report(error)
         try:
             self._write_metadata()
         except OSError as error:
