@@ -33,6 +33,7 @@ class Place:
         T_map_lidar: (4, 4) where it was taken.
         stamp_ns: when.
         session: name of the drive it belongs to.
+        name: what people call it; empty for most.
         id: number in its map, -1 while it is in none.
     """
 
@@ -40,6 +41,7 @@ class Place:
     T_map_lidar: Array
     stamp_ns: int
     session: str = ""
+    name: str = ""
     id: int = -1
 
     def __post_init__(self) -> None:
@@ -113,6 +115,7 @@ def schema(header: MapHeader) -> pa.Schema:
             pa.field("id", pa.int64()),
             pa.field("stamp_ns", pa.int64()),
             pa.field("session", pa.string()),
+            pa.field("name", pa.string()),
             pa.field("pose", pa.list_(pa.float64(), 16)),
             pa.field("descriptor", pa.list_(pa.float32(), header.descriptor_size)),
             pa.field("keypoint_xyz_cm", pa.large_binary()),
@@ -124,7 +127,7 @@ def schema(header: MapHeader) -> pa.Schema:
     )
 
 
-LIGHT_COLUMNS = ("id", "stamp_ns", "session", "pose", "descriptor")
+LIGHT_COLUMNS = ("id", "stamp_ns", "session", "name", "pose", "descriptor")
 HEAVY_COLUMNS = ("id", "keypoint_xyz_cm", "keypoint_descriptors", "cloud_cm", "depth_cm")
 
 
@@ -135,6 +138,7 @@ def to_table(places: Sequence[Place], header: MapHeader) -> pa.Table:
             "id": place.id,
             "stamp_ns": place.stamp_ns,
             "session": place.session,
+            "name": place.name,
             "pose": place.T_map_lidar.ravel().tolist(),
             "descriptor": place.observation.descriptor.tolist(),
             "keypoint_xyz_cm": _to_cm(place.observation.keypoints.xyz),

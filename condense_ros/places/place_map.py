@@ -89,6 +89,7 @@ class PlaceMap:
         self._poses = np.zeros((0, 4, 4))
         self._stamps: list[int] = []
         self._sessions: list[str] = []
+        self._names: list[str] = []
         self._index: _Index | None = None
         self._row_of: dict[int, int] = {}
         self._unsaved: OrderedDict[int, Place] = OrderedDict()
@@ -137,6 +138,7 @@ class PlaceMap:
             place_map._poses = _stack(rows["pose"], np.float64).reshape(count, 4, 4)
             place_map._stamps = rows["stamp_ns"].to_pylist()
             place_map._sessions = rows["session"].to_pylist()
+            place_map._names = rows["name"].to_pylist()
             place_map._row_of = {int(id): row for row, id in enumerate(place_map._ids)}
             for id, pose in zip(place_map._ids, place_map._poses, strict=True):
                 check_se3(pose, f"pose of place {id}")
@@ -198,6 +200,7 @@ class PlaceMap:
             self._ids = np.append(self._ids, id)
             self._stamps.append(place.stamp_ns)
             self._sessions.append(place.session)
+            self._names.append(place.name)
             self._unsaved[id] = place.numbered(id)
             self._index = None
         return id
@@ -223,6 +226,11 @@ class PlaceMap:
         top = top[np.argsort(-similarity[top], kind="stable")]
         return ids[top], similarity[top]
 
+    def label(self, id: int) -> str:
+        """What a place is called: its name, or its number where it has none."""
+        with self._lock:
+            return self._names[self._row(id)] or str(id)
+
     def pose(self, id: int) -> Array:
         """(4, 4) T_map_lidar of a place."""
         with self._lock:
@@ -244,7 +252,7 @@ class PlaceMap:
             if id in self._unsaved:
                 return self._unsaved[id]
             pose, descriptor = self._poses[row], self._descriptors[row]
-            stamp, session = self._stamps[row], self._sessions[row]
+            stamp, session, name = self._stamps[row], self._sessions[row], self._names[row]
             observation = self._cache.get(id)
             if observation is not None:
                 self._cache.move_to_end(id)
@@ -254,7 +262,7 @@ class PlaceMap:
                 self._cache[id] = observation
                 while len(self._cache) > _CACHED_PLACES:
                     self._cache.popitem(last=False)
-        return Place(observation, pose, stamp, session, id)
+        return Place(observation, pose, stamp, session, name, id)
 
     def save(self) -> int:
         """Writes the places added since the last save, all or none; returns how many.
@@ -296,6 +304,19 @@ class PlaceMap:
                 while len(self._cache) > _CACHED_PLACES:
                     self._cache.popitem(last=False)
             return len(pending)
+
+    def save_as(self, folder: Path | str) -> PlaceMap:
+        """Writes all places to a new map in another folder and returns it.
+
+        Raises:
+            MapError: the folder holds a map or other files already, or cannot be written.
+            StorageFull: no room left.
+        """
+        copy = PlaceMap.create(folder, self.header)
+        for id in self.poses()[0]:
+            copy.add(self.place(int(id)))
+        copy.save()
+        return copy
 
     def info(self) -> MapInfo:
         """What the map holds."""

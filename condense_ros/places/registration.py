@@ -134,3 +134,14 @@ def _covariance(H: Array, R: Array, variance: float) -> Array:
     turn = np.zeros((6, 6))
     turn[:3, :3] = turn[3:, 3:] = R
     return np.asarray(turn @ body[np.ix_(order, order)] @ turn.T)
+
+
+def covariance_at(covariance: Array, T_map_lidar: Array, T_lidar_base: Array) -> Array:
+    """Covariance of the base's pose in the map from that of the lidar's, both in ROS order.
+
+    A rotation error turns the lever from lidar to base: the base moves by omega x r.
+    """
+    x, y, z = T_map_lidar[:3, :3] @ T_lidar_base[:3, 3]
+    J = np.eye(6)
+    J[:3, 3:] = -np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(J @ covariance @ J.T)
