@@ -12,6 +12,7 @@ from condense_ros.draw.style import (
     NIGHT_GRID,
     NIGHT_INK,
     add_axes,
+    class_colours,
     new_figure,
     night,
     ramp,
@@ -73,8 +74,9 @@ def draw_bird_view(
     style: dict[str, Any] = {"linewidths": 0, "s": _dot_area(len(xyz)), "zorder": 2}
     if labels is not None and ontology is not None:
         kept = labels[finite][near]
-        rgb = ontology.colourise(kept) / 255
-        rgb[kept >= len(ontology)] = 0.35
+        palette = np.full((256, 3), 0.35)
+        palette[: len(ontology)] = class_colours(ontology)
+        rgb = palette[kept]
         axes.scatter(x, y, c=rgb[order], **style)
         _legend(figure, kept, ontology)
     elif colours is not None:
@@ -120,7 +122,7 @@ def _legend(figure: Any, labels: npt.NDArray[np.uint8], ontology: Ontology) -> N
     counts = np.bincount(labels, minlength=256)
     present = [k for k in range(len(ontology)) if counts[k]]
     marks = [
-        Line2D([], [], marker="o", ls="", ms=7, mew=0, color=tuple(ontology.colours[k] / 255))
+        Line2D([], [], marker="o", ls="", ms=7, mew=0, color=tuple(class_colours(ontology)[k]))
         for k in present
     ]
     names = [ontology.names[k].replace("_", " ") for k in present]

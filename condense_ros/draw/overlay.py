@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.draw.style import NIGHT, NIGHT_INK, add_axes, new_figure, ramp, save
+from condense_ros.draw.style import (
+    NIGHT,
+    NIGHT_INK,
+    add_axes,
+    class_colours,
+    new_figure,
+    ramp,
+    save,
+)
 from condense_ros.errors import FrameError
 from condense_ros.frame import CameraImage, Frame
 from condense_ros.geometry import Projection, project_cloud
@@ -53,7 +61,7 @@ def draw_overlay(
     colours: npt.NDArray[np.uint8] | None = None,
     labels: npt.NDArray[np.uint8] | None = None,
     ontology: Ontology | None = None,
-    point_pt: float = 1.9,
+    point_pt: float | None = None,
 ) -> Path:
     """Draws the points a camera sees over its image, coloured by depth, label or given colours.
 
@@ -63,8 +71,8 @@ def draw_overlay(
         out: where to write the picture.
         colours: (N, 3) uint8 per point.
         labels: (N,) uint8 per point, coloured by `ontology`, which then is needed.
-        point_pt: diameter of a point on the page, in 1/72 inch; the page is 10 inches wide for one
-            camera, 15 for several.
+        point_pt: diameter of a point on the page, in 1/72 inch (the page is 10 inches wide for one
+            camera, 15 for several); by default larger the fewer points there are.
 
     Raises:
         FrameError: no image of that name, or colours or labels that do not fit the cloud.
@@ -78,7 +86,9 @@ def draw_overlay(
     if labels is not None:
         if ontology is None:
             raise FrameError("labels without an ontology cannot be coloured", "pass ontology=")
-        colours = ontology.colourise(labels)
+        palette = np.zeros((256, 3))
+        palette[: len(ontology)] = class_colours(ontology)
+        colours = np.round(palette[labels] * 255).astype(np.uint8)
     if colours is not None and colours.shape != (len(frame.cloud), 3):
         raise FrameError(
             f"colours have shape {colours.shape} for {len(frame.cloud)} points", "give one RGB each"
@@ -109,7 +119,9 @@ def draw_overlay(
         row, column = divmod(i, columns)
         axes.set_position((column / columns, 1 - (row + 1) * tall, 1 / columns, tall))
         axes.imshow(_dimmed(image.pixels), interpolation="bilinear")
-        style: dict[str, Any] = {"s": point_pt**2, "linewidths": 0}
+        room = (72 * width / columns) ** 2 * aspect / max(len(view.index), 1)
+        size = point_pt or float(np.clip(0.32 * np.sqrt(room), 1.7, 4.0))
+        style: dict[str, Any] = {"s": size**2, "linewidths": 0}
         if colours is None:
             style |= {"c": view.depth, **depth_style}
         else:
@@ -147,7 +159,7 @@ def _class_legend(figure: Any, labels: npt.NDArray[np.uint8], ontology: Ontology
 
     present = [k for k in np.unique(labels).tolist() if k < len(ontology)]
     marks = [
-        Line2D([], [], marker="o", ls="", ms=6, mew=0, color=tuple(ontology.colours[k] / 255))
+        Line2D([], [], marker="o", ls="", ms=6, mew=0, color=tuple(class_colours(ontology)[k]))
         for k in present
     ]
     figure.legend(

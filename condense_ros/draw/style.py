@@ -6,7 +6,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from condense_ros.files import write_atomically
+from condense_ros.ontology import Ontology
 
 #: colour-blind-safe qualitative palette (Okabe and Ito 2008), black last
 PALETTE = (
@@ -68,6 +72,15 @@ def night(axes: Any) -> None:
         label.set_color(NIGHT_INK)
     for spine in axes.spines.values():
         spine.set_color(NIGHT_GRID)
+
+
+def class_colours(ontology: Ontology) -> npt.NDArray[np.float64]:
+    """(K, 3) colours in 0..1 of the classes, dark ones lightened so that they show on NIGHT."""
+    rgb = ontology.colours / 255
+    luminance = rgb @ np.array([0.299, 0.587, 0.114])
+    lowest = 0.42
+    to_white = np.clip((lowest - luminance) / (1 - luminance + 1e-9), 0, 1)[:, None]
+    return np.asarray(rgb + (1 - rgb) * to_white)
 
 
 def title(axes: Any, text: str, colour: str = INK) -> None:
