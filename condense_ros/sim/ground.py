@@ -100,9 +100,8 @@ def _add_crossing(builder, network, node, asphalt, paving, kerb) -> None:  # typ
         builder.add(strip(top_out, _lift(network, outer, -0.6)), kerb)
         inner_ring.append(inner)
     ring = np.concatenate(inner_ring)
-    inside = centre + (ring - centre) * 0.5
-    rings = [_lift(network, points, 0.004) for points in (ring, inside)]
-    rings.append(np.broadcast_to(_lift(network, centre, 0.004), rings[0].shape))
+    # concentric rings follow the hills; a little above the streets that run through underneath
+    rings = [_lift(network, centre + (ring - centre) * k, 0.012) for k in (1, 0.75, 0.5, 0.25, 0)]
     for outer, inner in pairwise(rings):
         builder.add(strip(np.r_[inner, inner[:1]], np.r_[outer, outer[:1]]), asphalt)
 

@@ -9,7 +9,8 @@ from condense_ros.errors import SimulationError
 from condense_ros.geometry import Array, rotation_rpy, se3
 from condense_ros.sim.world import World
 
-LANE_M = 1.5
+#: the lane lies this far right of the centre line, metres
+LANE_M = 1.25
 
 
 def drive(

@@ -87,7 +87,7 @@ def make_network(
     edges = [(i * rows + j, i * rows + j + 1) for i in range(columns) for j in range(rows - 1)]
     edges += [(i * rows + j, (i + 1) * rows + j) for i in range(columns - 1) for j in range(rows)]
     edges = _thin(rng, edges, len(nodes), len(edges) // 6)
-    half_road = rng.choice([4.6, 5.0, 5.6], len(edges), p=[0.4, 0.4, 0.2])
+    half_road = rng.choice([4.8, 5.2, 5.8], len(edges), p=[0.4, 0.4, 0.2])
     half_street = half_road + rng.uniform(2.2, 4.0, len(edges))
     wave = rng.uniform(120, 260, 4)
     heading = rng.uniform(0, 2 * np.pi, 4)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from condense_ros.errors import GeometryError
 from condense_ros.frame import IGNORE, CameraImage, Frame, PointCloud
 from condense_ros.geometry import Array, check_se3, inverse
 from condense_ros.sim.camera import expose, shade
@@ -32,7 +33,11 @@ class ImageTruth:
 
 
 class Simulator:
-    """A rig in a world. Every output is a function of world, rig, pose and stamp."""
+    """A rig in a world. Every output is a function of world, rig, pose and stamp.
+
+    Raises:
+        GeometryError: a camera whose distortion folds its image.
+    """
 
     def __init__(self, world: World, rig: Rig | None = None) -> None:
         self.world, self.rig = world, rig or Rig()
@@ -40,6 +45,11 @@ class Simulator:
         self._rays: dict[str, Array] = {}
         for camera in self.rig.cameras:
             rays = camera.model.rays()
+            if not np.isfinite(rays).all():
+                raise GeometryError(
+                    f"distortion of camera {camera.name!r} cannot be undone in all of its image",
+                    "give coefficients that stay one-to-one up to the corners",
+                )
             self._rays[camera.name] = rays / np.linalg.norm(rays, axis=1, keepdims=True)
         self._beams = self.rig.lidar.directions()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,22 +30,25 @@ class WorldConfig:
     trees: float = parameter(0.55, "share of tree places that hold one", low=0, high=1)
 
 
-@dataclass
 class Footprints:
-    """Rectangles on the ground that are taken: (x, y, yaw, half length, half width) rows."""
+    """Rectangles on the ground that are taken."""
 
-    rows: list[tuple[float, float, float, float, float]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._rows, self._count = np.empty((256, 5)), 0
 
     def add(self, x: float, y: float, yaw: float, half_x: float, half_y: float) -> None:
-        self.rows.append((x, y, yaw, half_x, half_y))
+        """Takes a rectangle: centre, heading in radians, half length and half width in metres."""
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[self._count] = x, y, yaw, half_x, half_y
+        self._count += 1
 
     def array(self) -> Array:
-        return np.array(self.rows, np.float64).reshape(-1, 5)
+        """(F, 5) x, y, yaw, half length, half width of all."""
+        return self._rows[: self._count]
 
     def clear(self, x: float, y: float, yaw: float, half_x: float, half_y: float) -> bool:
         """Whether a rectangle overlaps none that is taken (separating axes)."""
-        if not self.rows:
-            return True
         other = self.array()
         delta = other[:, :2] - (x, y)
         near = np.linalg.norm(delta, axis=1) < np.hypot(other[:, 3], other[:, 4]) + np.hypot(
@@ -102,7 +105,7 @@ class World:
         self._fill_parks(rng)
         self.mesh = self._builder.mesh()
         del self._builder
-        self.obstacles = self._taken.array()
+        self.obstacles = self._taken.array().copy()
         sun_up, sun_round = np.radians(rng.uniform(25, 60)), rng.uniform(0, 2 * np.pi)
         #: (3,) unit vector towards the sun
         self.sun: Array = np.array(
