@@ -102,13 +102,13 @@ class Ontology:
         """
         try:
             names, colours = values["names"], values["colours"]
-            rgb = [_parse_colour(colour) for colour in colours]
-        except (KeyError, TypeError) as error:
+            rgb = np.array([_parse_colour(colour) for colour in colours], np.int64)
+        except (KeyError, TypeError, OverflowError) as error:
             raise ConfigError(
                 f"ontology without usable names or colours: {error!r}",
                 'give {"names": [...], "colours": ["#rrggbb", ...]}',
             ) from error
-        return cls(tuple(names), np.array(rgb, np.int64).reshape(-1, 3))  # type: ignore[arg-type]
+        return cls(tuple(names), rgb.reshape(-1, 3))  # type: ignore[arg-type]
 
 
 def _parse_colour(colour: Any) -> list[int]:

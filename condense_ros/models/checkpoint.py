@@ -280,7 +280,14 @@ def _described(text: str, state: dict[str, Tensor], path: Path) -> Checkpoint:
         )
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error.problem}", error.fix) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise CheckpointError(
             f"{path} has a description that cannot be read: {error!r}",
             "use a checkpoint written by `condense pretrain`",
@@ -300,10 +307,13 @@ def _check_state(checkpoint: Checkpoint, where: str) -> None:
                 "fit the head on features of this backbone",
             )
     # on the meta device: a file that describes a huge network must not allocate it
-    with torch.device("meta"):
-        modules: dict[str, nn.Module] = {"backbone": Backbone(checkpoint.backbone)}
-        for name, info in checkpoint.heads.items():
-            modules[f"heads.{name}"] = LinearHead(info)
+    try:
+        with torch.device("meta"):
+            modules: dict[str, nn.Module] = {"backbone": Backbone(checkpoint.backbone)}
+            for name, info in checkpoint.heads.items():
+                modules[f"heads.{name}"] = LinearHead(info)
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: {error.problem}", error.fix) from error
     expected = {
         f"{prefix}.{name}": value
         for prefix, module in modules.items()

@@ -60,7 +60,7 @@ class SparseUNet(nn.Module):
         stem_kernel: odd kernel size of the first convolution.
 
     Raises:
-        ConfigError: not 9 positive widths and 8 positive block counts.
+        ConfigError: not 9 positive widths and 8 positive block counts, or an even stem kernel.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class SparseUNet(nn.Module):
             raise ConfigError(
                 f"backbone blocks are {blocks}", "give 8 positive block counts, one per level"
             )
+        if stem_kernel < 1 or stem_kernel % 2 == 0:
+            raise ConfigError(f"stem_kernel is {stem_kernel}", "use an odd kernel size")
         self.in_channels, self.widths, self.blocks = in_channels, widths, blocks
         self.stem = nn.Sequential(
             SubmanifoldConv3d(in_channels, widths[0], stem_kernel), BatchNorm(widths[0]), ReLU()

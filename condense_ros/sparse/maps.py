@@ -92,6 +92,7 @@ class MapCache:
 
     A voxel at stride s covers s x s x s voxels of stride 1; its coordinate is the floor of theirs
     divided by s. So a level depends on the stride alone, not on the kernels that lead to it.
+    Not safe for use by several threads at once.
 
     Args:
         coords: (N, 4) int32 (batch, x, y, z), any row order, at stride `stride`.

@@ -123,7 +123,7 @@ def voxelize(
         raise SparseError(f"voxel_size_m is {voxel_size_m}", "give a positive edge in metres")
     if reduce not in ("mean", "first"):
         raise SparseError(f"reduce is {reduce!r}", 'use "mean" or "first"')
-    # a division in float64: float32 moves points on voxel borders by whole voxels at 100 m
+    # in float64: a rounded float32 quotient puts points near a border into the next voxel
     cells = torch.floor(points.double() / voxel_size_m)
     if len(cells):
         extreme = float(cells.abs().max())

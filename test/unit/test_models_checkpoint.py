@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from condense_ros.errors import CheckpointError, StorageFull
 from condense_ros.frame import PointCloud
@@ -179,6 +182,9 @@ def test_tensors_that_do_not_fit(saved: Path) -> None:
         (lambda v: v["backbone"].update(widths=[4096] * 8 + [4]), "tensors: backbone"),
         (lambda v: v["backbone"].update(blocks=[10**9] * 8), "out of range"),
         (lambda v: v["backbone"].update(widths="wide"), "widths"),
+        (lambda v: v["backbone"].update(widths=[4] * 7), "9 positive"),
+        (lambda v: v["backbone"].update(stem_kernel=2), "stem_kernel"),
+        (lambda v: v["heads"]["semantic"].update(supervision=" "), "supervision"),
         (lambda v: v["backbone"]["input"].update(voxel_size_m=-1.0), "voxel_size_m"),
         (lambda v: v["backbone"]["input"].update(features=["one"]), "instead of"),
         (lambda v: v["heads"]["semantic"].update(kind="mlp"), "mlp"),
@@ -196,6 +202,43 @@ def test_descriptions_that_do_not_fit(saved: Path, change: Any, message: str) ->
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(saved)
     assert caught.value.fix
+
+
+def test_mutated_files_load_or_are_refused(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "model.safetensors", make())
+    good = path.read_bytes()
+    header = 8 + int.from_bytes(good[:8], "little")
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, header - 1), st.integers(0, 255)), max_size=3),
+        st.none() | st.integers(0, len(good)),
+    )
+    def check(changes: list[tuple[int, int]], cut: int | None) -> None:
+        data = bytearray(good)
+        for place, value in changes:
+            data[place] = value
+        put(path, bytes(data[:cut]))
+        with contextlib.suppress(CheckpointError):
+            load_checkpoint(path)
+
+    check()
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1", "123456789012345678901234567890", '"x"', "[]"])
+def test_absurd_numbers_in_the_description(saved: Path, number: str) -> None:
+    good = saved.read_bytes()
+    value = json.loads(number)
+    for change in (
+        lambda v: v["heads"]["semantic"].update(in_channels=value),
+        lambda v: v["heads"]["semantic"]["ontology"].update(colours=[[value] * 3] * 2),
+        lambda v: v["backbone"]["input"].update(max_range_m=value),
+        lambda v: v["backbone"].update(stem_kernel=value),
+    ):
+        put(saved, good)
+        rewrite(saved, change)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(saved)
 
 
 def test_foreign_safetensors(tmp_path: Path) -> None:

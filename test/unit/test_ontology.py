@@ -66,6 +66,7 @@ def test_bad_ontologies(names: tuple[str, ...], colours: Any) -> None:
         {"names": ["a"], "colours": ["red"]},
         {"names": ["a"], "colours": [[1, 2]]},
         {"names": ["a"], "colours": 3},
+        {"names": ["a"], "colours": [[10**30, 0, 0]]},
     ],
 )
 def test_bad_plain_values(values: dict[str, Any]) -> None:
