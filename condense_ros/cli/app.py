@@ -25,7 +25,7 @@ from condense_ros.cli.commands import (
     segment,
     sim,
 )
-from condense_ros.errors import CondenseError, StorageFull
+from condense_ros.errors import CondenseError, EnvironmentProblem, StorageFull
 
 app = typer.Typer(
     name="condense",
@@ -65,6 +65,8 @@ def options(
     if debug:
         os.environ["CONDENSE_DEBUG"] = "1"
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    # LanceDB warns whenever a map is new
+    os.environ.setdefault("LANCE_LOG", "error")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("condense_ros", "condense_training"):
         logging.getLogger(package).setLevel(level)
@@ -84,17 +86,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="condense")
-    except CondenseError as error:
-        if os.environ.get("CONDENSE_DEBUG"):
+    except (CondenseError, ModuleNotFoundError, OSError) as error:
+        typed = as_typed(error)
+        if typed is None or os.environ.get("CONDENSE_DEBUG"):
             raise
-        report(error)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if os.environ.get("CONDENSE_DEBUG") or error.errno != errno.ENOSPC:
-            raise
-        full = StorageFull(
+        report(typed)
+        sys.exit(typed.exit_code)
+
+
+def as_typed(error: Exception) -> CondenseError | None:
+    """The typed error to show for an exception; None where it is a fault of the program."""
+    if isinstance(error, CondenseError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("condense_ros"):
+        return EnvironmentProblem(
+            f"the Python module {error.name} is not installed", "run `make env`, then try again"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(
             f"no room left on the device while writing {error.filename or 'a file'}",
             "free some space and run the same command again",
         )
-        report(full)
-        sys.exit(full.exit_code)
+    if isinstance(error, PermissionError):
+        return EnvironmentProblem(
+            f"no permission for {error.filename}", "choose a place that you may write to"
+        )
+    return None

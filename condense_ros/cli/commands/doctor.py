@@ -42,7 +42,10 @@ def show(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "what", "found", "fix", title="condense doctor", title_justify="left")
+    table = Table("", "what", title="condense doctor", title_justify="left")
+    for heading in ("found", "fix"):
+        # a path or a command cut short is of no use
+        table.add_column(heading, overflow="fold")
     for item in findings:
         status = Text(item.status, style=COLOURS[item.status])
         table.add_row(status, item.subject, item.found, item.fix)

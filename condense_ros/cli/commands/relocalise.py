@@ -54,7 +54,7 @@ def relocalise(
     observer = Observer(stored.header.descriptor_kind, checkpoint, device)
     stored.check_query(observer.backbone, observer.kind)
     answers: list[dict[str, Any]] = []
-    table = Table("frame", "answer", "x m", "y m", "yaw deg", "score", "error", "reason")
+    table = Table("frame", "answer", "x m", "y m", "yaw deg", "score", "error or reason")
     for frame in frames_of(data, every):
         answer = ask(stored, observer(frame))
         entry: dict[str, Any] = {
@@ -68,7 +68,7 @@ def relocalise(
             "timings_ms": answer.timings_ms,
         }
         cells = ["", "", ""]
-        error = ""
+        remark = answer.reason if answer.T_map_lidar is None else ""
         if answer.T_map_lidar is not None:
             T = answer.T_map_lidar
             entry["T_map_lidar"] = T.tolist()
@@ -77,9 +77,9 @@ def relocalise(
             if frame.T_world_lidar is not None:
                 metres, degrees = pose_error(T, frame.T_world_lidar)
                 entry["error_m"], entry["error_deg"] = metres, degrees
-                error = f"{metres:.2f} m, {degrees:.1f} deg"
+                remark = f"{metres:.2f} m, {degrees:.1f} deg"
         answers.append(entry)
-        row = entry["frame"], answer.status, *cells, f"{answer.score:.2f}", error, answer.reason
+        row = entry["frame"], answer.status, *cells, f"{answer.score:.2f}", remark
         table.add_row(*row)
     if out is not None:
         from condense_ros.files import write_atomically
