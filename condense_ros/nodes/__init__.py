@@ -1,0 +1,1 @@
+"""Thin rclpy shells; the only room that imports ROS."""
