@@ -8,9 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from condense_ros.bags.files import bag_files
 from condense_ros.bags.pairs import PAIR_TYPE, PairRecord
-from condense_ros.bags.scan import ChunkRef, FileIndex, MessageRef, decompress, scan_file
+from condense_ros.bags.scan import ChunkRef, FileIndex, decompress, scan_file
 from condense_ros.bags.sqlite import sqlite_messages, sqlite_topics
 from condense_ros.errors import BagError, CondenseError
 
@@ -45,21 +48,18 @@ class BagMessage:
     verified: bool = True
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A message of the index: file number and place in it; read with `BagReader.read`."""
-
-    topic: str
-    file: int
-    ref: MessageRef
-
-    @property
-    def stamp_ns(self) -> int:
-        return self.ref.stamp_ns
-
-    @property
-    def log_ns(self) -> int:
-        return self.ref.log_ns
+#: a row of `BagReader.index`; chunk counts from 1, 0 = outside chunks
+_INDEX = np.dtype(
+    [
+        ("topic", np.int32),
+        ("file", np.int32),
+        ("chunk", np.int64),
+        ("log_ns", np.uint64),
+        ("stamp_ns", np.uint64),
+        ("offset", np.uint64),
+        ("length", np.uint64),
+    ]
+)
 
 
 class BagReader:
@@ -73,6 +73,8 @@ class BagReader:
 
     Attributes:
         topics: topic name to `BagTopic`.
+        index: structured array, a row per message in order of writing, with `stamp_ns`, `log_ns`
+            and `length`; pick rows with `rows`, read them with `read`. Empty for sqlite3.
         finished: whether every file was closed properly.
 
     Raises:
@@ -89,7 +91,7 @@ class BagReader:
         self._undeclared: set[tuple[int, int]] = set()
         self._cache: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._cached_bytes = 0
-        self.entries: list[Entry] = []
+        self.index = np.empty(0, _INDEX)
         if self._sqlite:
             found = sqlite_topics(self.path).items()
             self.topics = {topic: BagTopic(*kind) for topic, kind in found}
@@ -100,35 +102,56 @@ class BagReader:
         for number, index in enumerate(self._indices):
             self._bad.update((number, chunk) for chunk in index.bad_chunks)
         self.finished = all(index.finished for index in self._indices)
-        self._types: dict[tuple[int, int], tuple[str, str]] = {}
         self.topics = self._collect()
+        self._names = list(self.topics)
 
     def _collect(self) -> dict[str, BagTopic]:
-        """Fills `entries`; messages repeated at the start of later files are left out."""
-        seen: set[tuple[str, int]] = set()
-        counts: dict[str, int] = {}
+        """Fills `index`; messages repeated at the start of later files are left out."""
         kinds: dict[str, tuple[str, str]] = {}
+        parts = []
+        seen: dict[str, npt.NDArray[np.uint64]] = {}
         for number, index in enumerate(self._indices):
-            names: dict[int, str] = {}
+            topic_of = np.full(1 << 16, -1, np.int32)
             for channel in index.channels.values():
                 schema = index.schemas.get(channel.schema_id)
                 text = schema.data.decode(errors="replace") if schema else ""
                 kinds.setdefault(channel.topic, (schema.name if schema else "", text))
-                counts.setdefault(channel.topic, 0)
-                names[channel.id] = channel.topic
-            for ref in index.messages:
-                topic = names.get(ref.channel)
-                if topic is None:
-                    self._undeclared.add((number, ref.chunk))
-                    continue
-                # sequence 0 is "not counted"; ours count from 1, and a repeat keeps its number
-                if number and ref.sequence and (topic, ref.sequence) in seen:
-                    continue
-                if ref.sequence and len(self._indices) > 1 and _repeatable(topic, kinds[topic][0]):
-                    seen.add((topic, ref.sequence))
-                counts[topic] += 1
-                self.entries.append(Entry(topic, number, ref))
-        return {topic: BagTopic(*kinds[topic], counts[topic]) for topic in kinds}
+                topic_of[channel.id] = list(kinds).index(channel.topic)
+            table = index.table()
+            topic = topic_of[table[:, 0].astype(np.int64)]
+            lost = np.unique(table[topic < 0, 4]).tolist()
+            self._undeclared.update((number, int(chunk) - 1) for chunk in lost)
+            keep = topic >= 0
+            if len(self._indices) > 1:
+                keep &= ~self._repeats(table[:, 1], topic, kinds, seen)
+            part = np.empty(int(keep.sum()), _INDEX)
+            part["topic"], part["file"] = topic[keep], number
+            for column, name in enumerate(("log_ns", "stamp_ns", "chunk", "offset", "length"), 2):
+                part[name] = table[keep, column]
+            parts.append(part)
+        self.index = np.concatenate(parts)
+        counts = np.bincount(self.index["topic"], minlength=len(kinds)).tolist()
+        return {
+            topic: BagTopic(*kind, counts[row]) for row, (topic, kind) in enumerate(kinds.items())
+        }
+
+    def _repeats(
+        self,
+        sequence: npt.NDArray[np.uint64],
+        topic: npt.NDArray[np.int32],
+        kinds: Mapping[str, tuple[str, str]],
+        seen: dict[str, npt.NDArray[np.uint64]],
+    ) -> npt.NDArray[np.bool_]:
+        """Which messages of a file an earlier file holds: a repeated one keeps its sequence."""
+        repeated = np.zeros(len(sequence), bool)
+        for row, (name, (type_name, _)) in enumerate(kinds.items()):
+            if type_name == "sensor_msgs/msg/CameraInfo" or name.endswith("tf_static"):
+                # 0 means "not counted" in MCAP; ours count from 1
+                mine = (topic == row) & (sequence > 0)
+                before = seen.get(name, np.empty(0, np.uint64))
+                repeated |= mine & np.isin(sequence, before)
+                seen[name] = np.concatenate([before, sequence[mine]])
+        return repeated
 
     @property
     def damaged(self) -> int:
@@ -152,26 +175,40 @@ class BagReader:
             for topic, raw, log_ns in sqlite_messages(self.path, topics):
                 yield BagMessage(topic, self.topics[topic].type_name, raw, log_ns, log_ns)
             return
-        for entry in self.entries:
-            if topics is None or entry.topic in topics:
-                message = self.read(entry)
-                if message is not None:
-                    yield message
+        for row in self.rows(topics):
+            message = self.read(int(row))
+            if message is not None:
+                yield message
 
-    def read(self, entry: Entry) -> BagMessage | None:
-        """The message of an index entry, or None if its chunk is damaged."""
-        ref = entry.ref
-        index = self._indices[entry.file]
-        if ref.chunk < 0:
-            raw, verified = _read(index.path, ref.offset, ref.length), True
+    def rows(self, topics: Collection[str] | None = None) -> npt.NDArray[np.int64]:
+        """The rows of `index` that belong to some topics (all, if None), in order of writing."""
+        if topics is None:
+            return np.arange(len(self.index))
+        numbers = [row for row, name in enumerate(self._names) if name in topics]
+        return np.nonzero(np.isin(self.index["topic"], numbers))[0]
+
+    def topic(self, row: int) -> str:
+        """The topic of a row of `index`."""
+        return self._names[self.index["topic"][row]]
+
+    def read(self, row: int) -> BagMessage | None:
+        """The message of a row of `index`, or None if its chunk is damaged."""
+        entry = self.index[row]
+        file, chunk = int(entry["file"]), int(entry["chunk"]) - 1
+        offset, length = int(entry["offset"]), int(entry["length"])
+        verified = True
+        if chunk < 0:
+            raw = _read(self._indices[file].path, offset, length)
         else:
-            chunk = index.chunks[ref.chunk]
-            records = self._records(entry.file, ref.chunk, chunk)
+            place = self._indices[file].chunks[chunk]
+            records = self._records(file, chunk, place)
             if records is None:
                 return None
-            raw, verified = records[ref.offset : ref.offset + ref.length], chunk.whole
-        kind = self.topics[entry.topic].type_name
-        return BagMessage(entry.topic, kind, raw, ref.stamp_ns, ref.log_ns, verified)
+            raw, verified = records[offset : offset + length], place.whole
+        topic = self._names[entry["topic"]]
+        kind = self.topics[topic].type_name
+        stamp_ns, log_ns = int(entry["stamp_ns"]), int(entry["log_ns"])
+        return BagMessage(topic, kind, raw, stamp_ns, log_ns, verified)
 
     def _records(self, file: int, number: int, chunk: ChunkRef) -> bytes | None:
         key = (file, number)
@@ -209,10 +246,6 @@ class BagReader:
     def unfinished(self) -> Mapping[Path, bool]:
         """Files without a footer (killed or still being recorded): path to "ends in a record"."""
         return {index.path: index.truncated for index in self._indices if not index.finished}
-
-
-def _repeatable(topic: str, type_name: str) -> bool:
-    return type_name == "sensor_msgs/msg/CameraInfo" or topic.endswith("tf_static")
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -11,10 +11,13 @@ import mmap
 import re
 import struct
 import zlib
+from array import array
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile
 from mcap.opcode import Opcode
@@ -53,27 +56,12 @@ class ChunkRef:
     whole: bool
 
 
-@dataclass(frozen=True)
-class MessageRef:
-    """Where one message is: bytes [offset, offset + length) of its chunk's records.
-
-    `chunk` is -1 for a message outside chunks; its offset is then that in the file.
-    """
-
-    channel: int
-    sequence: int
-    log_ns: int
-    stamp_ns: int
-    chunk: int
-    offset: int
-    length: int
-
-
 @dataclass
 class FileIndex:
     """Everything known of a file without having read its messages.
 
     Attributes:
+        messages: seven numbers per message, see `table`.
         damaged: stretches that could not be read as records.
         bad_chunks: numbers of chunks already known not to match their CRC.
         finished: the file has its footer.
@@ -84,11 +72,19 @@ class FileIndex:
     channels: dict[int, Channel] = field(default_factory=dict)
     schemas: dict[int, Schema] = field(default_factory=dict)
     chunks: list[ChunkRef] = field(default_factory=list)
-    messages: list[MessageRef] = field(default_factory=list)
+    messages: array[int] = field(default_factory=lambda: array("Q"))
     damaged: int = 0
     bad_chunks: set[int] = field(default_factory=set)
     finished: bool = False
     truncated: bool = False
+
+    def table(self) -> npt.NDArray[np.uint64]:
+        """(N, 7) uint64, a row per message in order of writing.
+
+        Columns: channel, sequence, log_ns, stamp_ns, chunk, offset, length. `chunk` counts from 1
+        and 0 means "outside chunks"; the offset is that in the chunk's records, or in the file.
+        """
+        return np.frombuffer(self.messages, dtype=np.uint64).reshape(-1, 7)
 
 
 def decompress(data: bytes, chunk: ChunkRef) -> bytes:
@@ -261,9 +257,8 @@ class _Scan:
             return
         channel, sequence, log_ns, stamp_ns = _MESSAGE.unpack_from(content, start)
         offset = start + _MESSAGE.size
-        self.index.messages.append(
-            MessageRef(channel, sequence, log_ns, stamp_ns, chunk, offset - base, end - offset)
-        )
+        row = (channel, sequence, log_ns, stamp_ns, chunk + 1, offset - base, end - offset)
+        self.index.messages.extend(row)
 
     def _declare(self, item: Schema | Channel) -> None:
         if isinstance(item, Schema):

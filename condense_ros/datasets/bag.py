@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from condense_ros.bags import BagMessage, BagReader, PairRecord
-from condense_ros.bags.reader import Entry
 from condense_ros.datasets.bag_calibration import BagCalibration
 from condense_ros.datasets.base import check_index
 from condense_ros.errors import CalibrationMissing, DatasetError
@@ -73,7 +72,7 @@ class BagDataset:
                 f"{path} holds no pairs, only {found}",
                 "record it with `condense record`, which matches the topics as it records",
             )
-        self._entries = self._find_messages(pairs)
+        self._rows = self._find_messages(pairs)
         self._pairs = [pair for pair in pairs if self._complete(pair)]
         self.incomplete = len(pairs) - len(self._pairs)
         if not self._pairs:
@@ -95,17 +94,22 @@ class BagDataset:
         steps = np.diff([pair.stamp_ns for pair in self._pairs])
         self.period_s = float(np.median(steps)) / 1e9 if steps.size else 0.1
 
-    def _find_messages(self, pairs: list[PairRecord]) -> dict[tuple[str, int], Entry]:
-        wanted = {message for pair in pairs for message in pair.messages.values()}
-        found: dict[tuple[str, int], Entry] = {}
-        for entry in self._reader.entries:
-            key = (entry.topic, entry.stamp_ns)
-            if key in wanted:
-                found.setdefault(key, entry)
+    def _find_messages(self, pairs: list[PairRecord]) -> dict[tuple[str, int], int]:
+        """Rows of the bag's index of all matched messages, by topic and stamp."""
+        wanted: dict[str, set[int]] = {}
+        for pair in pairs:
+            for topic, stamp_ns in pair.messages.values():
+                wanted.setdefault(topic, set()).add(stamp_ns)
+        found: dict[tuple[str, int], int] = {}
+        for topic, stamps in wanted.items():
+            rows = self._reader.rows([topic])
+            for row, stamp in zip(rows, self._reader.index["stamp_ns"][rows].tolist(), strict=True):
+                if stamp in stamps:
+                    found.setdefault((topic, stamp), int(row))
         return found
 
     def _complete(self, pair: PairRecord) -> bool:
-        return all(message in self._entries for message in pair.messages.values())
+        return all(message in self._rows for message in pair.messages.values())
 
     def _require_camera_info(self) -> None:
         if not self._calibration.has_cameras:
@@ -174,7 +178,7 @@ class BagDataset:
 
     def _message(self, pair: PairRecord, role: str) -> BagMessage:
         topic, stamp_ns = pair.messages[role]
-        message = self._reader.read(self._entries[topic, stamp_ns])
+        message = self._reader.read(self._rows[topic, stamp_ns])
         if message is None:
             raise DatasetError(
                 f"{topic} at {stamp_ns / 1e9:.6f} s lies in a damaged part of {self.path}",
@@ -184,7 +188,7 @@ class BagDataset:
 
     def _log_ns(self, pair: PairRecord) -> int:
         role = "points" if "points" in pair.messages else "depth"
-        return self._entries[pair.messages[role]].log_ns
+        return int(self._reader.index["log_ns"][self._rows[pair.messages[role]]])
 
     def _picture(self, pair: PairRecord, role: str) -> ImageMessage:
         message = self._message(pair, role)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import numpy as np
+import numpy.typing as npt
 
-from condense_ros.bags.reader import BagReader, Entry
+from condense_ros.bags.reader import BagReader
 from condense_ros.errors import CalibrationMissing
 from condense_ros.geometry import Array, CameraModel
 from condense_ros.wire import (
@@ -39,26 +40,22 @@ class BagCalibration:
 
     def __init__(self, reader: BagReader) -> None:
         self._reader = reader
-        self._infos: dict[str, tuple[list[int], list[Entry]]] = {}
-        self._moving: list[Entry] = []
-        statics: list[Entry] = []
-        for entry in reader.entries:
-            kind = reader.topics[entry.topic].type_name
-            if kind == CAMERA_INFO:
-                stamps, entries = self._infos.setdefault(entry.topic, ([], []))
-                stamps.append(entry.stamp_ns)
-                entries.append(entry)
-            elif kind == TF and entry.topic.endswith("tf_static"):
-                statics.append(entry)
-            elif kind in (TF, ODOMETRY):
-                self._moving.append(entry)
-        for topic, (stamps, entries) in self._infos.items():
-            order = sorted(range(len(stamps)), key=stamps.__getitem__)
-            self._infos[topic] = ([stamps[i] for i in order], [entries[i] for i in order])
-        self._moving.sort(key=lambda entry: entry.log_ns)
-        self._moving_log = [entry.log_ns for entry in self._moving]
-        self._static_log = [entry.log_ns for entry in statics]
-        self._statics = [self._transforms(entry) for entry in statics]
+        index = reader.index
+        kinds = {topic: kind.type_name for topic, kind in reader.topics.items()}
+        # rows of the bag's index, by stamp
+        self._infos: dict[str, npt.NDArray[np.int64]] = {}
+        for topic in (topic for topic, kind in kinds.items() if kind == CAMERA_INFO):
+            rows = reader.rows([topic])
+            if rows.size:
+                self._infos[topic] = rows[np.argsort(index["stamp_ns"][rows], kind="stable")]
+        static = {t for t, kind in kinds.items() if kind == TF and t.endswith("tf_static")}
+        moving = {t for t, kind in kinds.items() if kind in (TF, ODOMETRY)} - static
+        rows = reader.rows(moving)
+        self._moving = rows[np.argsort(index["log_ns"][rows], kind="stable")]
+        self._moving_log = index["log_ns"][self._moving]
+        rows = reader.rows(static)
+        self._static_log = index["log_ns"][rows]
+        self._statics = [self._transforms(int(row)) for row in rows]
         self._buffers: dict[int, TfBuffer] = {}
 
     @property
@@ -77,9 +74,9 @@ class BagCalibration:
         """
         beside = camera_info_topic(image_topic)
         for topic in [beside] if beside in self._infos else self._infos:
-            stamps, entries = self._infos[topic]
-            entry = entries[max(0, bisect_right(stamps, stamp_ns) - 1)]
-            message = self._reader.read(entry)
+            rows = self._infos[topic]
+            before = np.searchsorted(self._reader.index["stamp_ns"][rows], stamp_ns, "right")
+            message = self._reader.read(int(rows[max(0, int(before) - 1)]))
             if message is None:
                 continue
             header, camera = decode_camera_info(message.raw)
@@ -98,7 +95,7 @@ class BagCalibration:
         """
         if target == source:
             return self._static(0).lookup(target, source)
-        known = bisect_right(self._static_log, log_ns)
+        known = int(np.searchsorted(self._static_log, log_ns, "right"))
         for buffer in (self._static(known), self._static(len(self._statics))):
             try:
                 if buffer.is_static(target, source):
@@ -112,13 +109,13 @@ class BagCalibration:
         buffer = TfBuffer(cache_s=1e9)
         for transforms in self._statics:
             _add(buffer, transforms, static=True)
-        first = bisect_right(self._moving_log, log_ns - WINDOW_NS)
-        last = bisect_right(self._moving_log, log_ns + WINDOW_NS)
+        window = np.array([max(0, log_ns - WINDOW_NS), log_ns + WINDOW_NS], np.uint64)
+        first, last = np.searchsorted(self._moving_log, window, "right").tolist()
         children = {t.child for transforms in self._statics for t in transforms}
         odometry: list[StampedTransform] = []
-        for entry in self._moving[first:last]:
-            transforms = self._transforms(entry)
-            if self._reader.topics[entry.topic].type_name == TF:
+        for row in self._moving[first:last].tolist():
+            transforms = self._transforms(row)
+            if self._kind(row) == TF:
                 _add(buffer, transforms, static=False)
                 children.update(t.child for t in transforms)
             else:
@@ -129,9 +126,9 @@ class BagCalibration:
 
     def base_frame(self, world_frame: str) -> str:
         """The frame whose pose the recorded odometry gives in `world_frame`; base_link if none."""
-        for entry in self._moving[:200]:
-            if self._reader.topics[entry.topic].type_name == ODOMETRY:
-                for transform in self._transforms(entry):
+        for row in self._moving[:200].tolist():
+            if self._kind(row) == ODOMETRY:
+                for transform in self._transforms(row):
                     if transform.parent == world_frame:
                         return transform.child
         return "base_link"
@@ -143,8 +140,11 @@ class BagCalibration:
                 _add(buffer, transforms, static=True)
         return self._buffers[known]
 
-    def _transforms(self, entry: Entry) -> list[StampedTransform]:
-        message = self._reader.read(entry)
+    def _kind(self, row: int) -> str:
+        return self._reader.topics[self._reader.topic(row)].type_name
+
+    def _transforms(self, row: int) -> list[StampedTransform]:
+        message = self._reader.read(row)
         if message is None:
             return []
         if message.type_name == TF:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from pathlib import Path
+
+import numpy as np
 
 from condense_ros import wire
 from condense_ros.bags import PAIR_TYPE, BagReader
-from condense_ros.bags.reader import Entry
 from condense_ros.errors import BagError
 from condense_ros.playback.messages import LATCHED, SENSOR, STATE, Outgoing
 from condense_ros.wire.header import SECOND_NS
@@ -32,42 +32,40 @@ class BagPlayback:
         if self._reader.damaged:
             self.notes = (f"{self._reader.damaged} damaged parts of the bag are left out",)
         kinds = {topic: found.type_name for topic, found in self._reader.topics.items()}
-        self._kinds = kinds
-        self._static: list[Entry] = []
-        self._entries: list[Entry] = []
-        for entry in self._reader.entries:
-            if entry.topic.rsplit("/", 1)[-1] == "tf_static":
-                self._static.append(entry)
-            elif kinds[entry.topic] not in (PAIR_TYPE, wire.CLOCK):
-                self._entries.append(entry)
-        if not self._entries:
+        static = {topic for topic in kinds if topic.rsplit("/", 1)[-1] == "tf_static"}
+        played = {t for t, kind in kinds.items() if kind not in (PAIR_TYPE, wire.CLOCK)} - static
+        # rows of the reader's index
+        self._static = self._reader.rows(static).tolist()
+        rows = self._reader.rows(played)
+        if not rows.size:
             raise BagError(
                 f"{path} has no messages to play; its topics are {', '.join(kinds) or 'none'}",
                 "give a bag with sensor messages in MCAP (convert sqlite3 bags first)",
             )
-        self._entries.sort(key=lambda entry: entry.stamp_ns)
-        self._stamps = [entry.stamp_ns for entry in self._entries]
+        stamps = self._reader.index["stamp_ns"]
+        self._rows = rows[np.argsort(stamps[rows], kind="stable")]
+        self._stamps = stamps[self._rows].astype(np.int64)
 
     @property
     def start_ns(self) -> int:
-        return self._stamps[0]
+        return int(self._stamps[0])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._rows)
 
     def step_at(self, offset_s: float) -> int:
-        return bisect_left(self._stamps, self.start_ns + round(offset_s * SECOND_NS))
+        return int(np.searchsorted(self._stamps, self.start_ns + round(offset_s * SECOND_NS)))
 
     def step(self, index: int) -> list[Outgoing]:
-        return self._read(self._entries[index], None)
+        return self._read(int(self._rows[index]), None)
 
     def latched(self) -> list[Outgoing]:
-        return [message for entry in self._static for message in self._read(entry, LATCHED)]
+        return [message for row in self._static for message in self._read(row, LATCHED)]
 
-    def _read(self, entry: Entry, kind: str | None) -> list[Outgoing]:
-        message = self._reader.read(entry)
+    def _read(self, row: int, kind: str | None) -> list[Outgoing]:
+        message = self._reader.read(row)
         if message is None:
             return []
         type_name = message.type_name
         kind = kind or _KINDS.get(type_name, SENSOR)
-        return [Outgoing(entry.topic, type_name, entry.stamp_ns, message.raw, kind)]
+        return [Outgoing(message.topic, type_name, message.stamp_ns, message.raw, kind)]
