@@ -75,10 +75,11 @@ class _Index:
 class PlaceMap:
     """A map of places. Safe to query from one thread while another adds and saves.
 
-    Made by `PlaceMap.create` or `PlaceMap.open`; `save` writes what was added since.
+    Made by `PlaceMap.create` or `PlaceMap.open`; `save` writes what was added since. A map without
+    a folder lives in memory until `save_as`.
     """
 
-    def __init__(self, folder: Path, header: MapHeader) -> None:
+    def __init__(self, folder: Path | None, header: MapHeader) -> None:
         self.folder = folder
         self.header = header
         self._lock = threading.RLock()
@@ -271,6 +272,8 @@ class PlaceMap:
             MapError: the folder cannot be written.
             StorageFull: no room left; the stored map is unchanged.
         """
+        if self.folder is None:
+            raise MapError("the map has no folder yet", "name one: it was made in memory")
         with self._saving:
             with self._lock:
                 pending = list(self._unsaved.values())
@@ -322,9 +325,11 @@ class PlaceMap:
         """What the map holds."""
         with self._lock:
             names, counts = np.unique(np.array(self._sessions, dtype=object), return_counts=True)
-            size = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+            folder = self.folder or Path()
+            files = self.folder.rglob("*") if self.folder else ()
+            size = sum(file.stat().st_size for file in files if file.is_file())
             return MapInfo(
-                self.folder,
+                folder,
                 len(self),
                 {str(name): int(count) for name, count in zip(names, counts, strict=True)},
                 self.header,
