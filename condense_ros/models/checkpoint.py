@@ -5,12 +5,9 @@ Loading reads tensors and JSON; it executes no code and never unpickles.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +18,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from condense_ros.errors import CheckpointError, ConfigError, StorageFull
+from condense_ros.errors import CheckpointError, ConfigError
 from condense_ros.models.backbone import Backbone, BackboneConfig
+from condense_ros.models.files import read_hashed, write_hashed
 from condense_ros.models.heads import HeadInfo, LinearHead
 
 FORMAT = "condense-checkpoint"
@@ -115,30 +113,6 @@ def _filled(build: Callable[[], Any], state: Mapping[str, Tensor], prefix: str) 
     return module.eval()
 
 
-def _hash_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes a file so that a crash leaves either the old or the new one."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name itself survives a power cut
-        finally:
-            os.close(folder)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     """Writes PATH and PATH.sha256; what was there before stays intact when writing fails.
 
@@ -168,24 +142,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
         ) from error
     state = {name: value.cpu().contiguous() for name, value in checkpoint.state.items()}
     data = safetensors.torch.save(state, {"condense": text})
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # both hashes are valid while the weights are exchanged, so a crash at any moment leaves
-        # a file that loads
-        line, beside = f"{digest}  {path.name}\n", _hash_path(path)
-        before = beside.read_text() if path.exists() and beside.exists() else ""
-        _replace(beside, (line + before).encode())
-        _replace(path, data)
-        _replace(beside, line.encode())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"no room for the checkpoint {path}", "free space or choose another folder"
-            ) from error
-        raise CheckpointError(
-            f"cannot write the checkpoint {path}: {error}", "check the folder's permissions"
-        ) from error
+    write_hashed(path, data)
     return path
 
 
@@ -198,7 +155,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             missing, superfluous or of the wrong shape.
     """
     path = Path(path)
-    data = _verified(path)
+    data = read_hashed(path)
     try:
         state = safetensors.torch.load(data)
         text = _header(data).get("__metadata__", {}).get("condense")
@@ -214,42 +171,6 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     checkpoint = _described(text, state, path)
     _check_state(checkpoint, str(path))
     return checkpoint
-
-
-def _verified(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"no checkpoint at {path}", "make one with `condense pretrain`, or correct the path"
-        ) from error
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot read the checkpoint {path}: {error}", "give the path of a readable file"
-        ) from error
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise CheckpointError(
-            f"{path} is a pickle, which could run code when loaded",
-            "convert the weights to safetensors where they come from",
-        )
-    beside = _hash_path(path)
-    try:
-        expected = [line.split()[0] for line in beside.read_text().splitlines() if line.strip()]
-        if not expected:
-            raise ValueError("empty")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} has no readable hash file {beside.name}",
-            f"copy it along, or make it from a file you trust: sha256sum {path.name} > "
-            f"{beside.name}",
-        ) from error
-    found = hashlib.sha256(data).hexdigest()
-    if found not in expected:
-        raise CheckpointError(
-            f"{path} has SHA-256 {found[:12]}..., its hash file says {expected[0][:12]}...",
-            "it is truncated or altered: copy both files again",
-        )
-    return data
 
 
 def _header(data: bytes) -> dict[str, Any]:
