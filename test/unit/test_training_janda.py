@@ -262,3 +262,13 @@ def test_overfits_four_frames(frames) -> None:
         points, targets = (torch.nn.functional.normalize(x) for x in lift_features(parts, batch))
     top1 = ((points @ targets.T).argmax(1) == torch.arange(len(points))).float().mean()
     assert top1 > 0.5
+
+
+def test_cutting_to_the_view_keeps_every_pair(recipe, frames) -> None:
+    cut = build_recipe("janda", "demo", {**TINY, "view_margin_deg": 15.0})
+    whole = build_recipe("janda", "demo", {**TINY, "view_margin_deg": 180.0})
+    a, b = (r.stages[1].sample(frames[0], np.random.default_rng(0)) for r in (cut, whole))
+    assert len(a["coords"]) < 0.6 * len(b["coords"])
+    np.testing.assert_array_equal(a["pair_uv"], b["pair_uv"])
+    # the same points end in the same voxels
+    np.testing.assert_array_equal(a["coords"][a["pair_voxel"]], b["coords"][b["pair_voxel"]])

@@ -81,3 +81,9 @@ class FrameSource:
 def epoch_order(count: int, seed: int, stage: int, epoch: int) -> np.ndarray:
     """(count,) permutation in which an epoch visits the frames."""
     return np.random.default_rng([seed, stage, epoch, 1]).permutation(count)
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` numbers, evenly spread over 0..count-1."""
+    taken = min(count, wanted)
+    return [i * count // taken for i in range(taken)]

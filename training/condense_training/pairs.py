@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from condense_ros.frame import CameraImage, PointCloud
-from condense_ros.geometry import project_cloud
+from condense_ros.geometry import project_cloud, transform
 from condense_training.crops import Crop
 
 
@@ -40,6 +40,17 @@ def point_pixel_pairs(
     high = np.array([crop.out_width, crop.out_height]) - 1 - margin_px
     inside = ((uv >= margin_px) & (uv <= high)).all(axis=1)
     return seen.index[inside], uv[inside]
+
+
+def within_view(cloud: PointCloud, image: CameraImage, margin_deg: float) -> npt.NDArray[np.bool_]:
+    """(N,) bool: points whose bearing from the camera is in its horizontal view, widened on both
+    sides. Hidden points and those above or below the image stay: they are context."""
+    camera = image.camera
+    edges = camera.rays(np.array([[0.0, camera.K[1, 2]], [camera.width - 1.0, camera.K[1, 2]]]))
+    low, high = np.arctan2(edges[:, 0], edges[:, 2]) + np.radians([-margin_deg, margin_deg])
+    xyz = transform(image.T_cam_cloud, cloud.xyz)
+    bearing = np.arctan2(xyz[:, 0], xyz[:, 2])  # NaN stays NaN, and compares false
+    return np.asarray((bearing >= low) & (bearing <= high))
 
 
 def sample_features(maps: Tensor, image_index: Tensor, uv: Tensor) -> Tensor:

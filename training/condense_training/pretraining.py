@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 
 from condense_ros.config import parameter
-from condense_ros.models import Checkpoint, save_checkpoint
+from condense_ros.errors import CondenseError
+from condense_ros.frame import PointCloud
+from condense_ros.models import Backbone, Checkpoint, save_checkpoint
+from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.files import write_atomically
-from condense_training.frames import FrameSource
+from condense_training.frames import FrameSource, spread
 from condense_training.recipes import build_recipe
 from condense_training.trainer import StepRecord, TrainerConfig, train
 
 CHECKPOINT_NAME = "backbone.safetensors"
+#: clouds from which the exported batch norm statistics are taken
+_STATISTICS_FRAMES = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,13 @@ class PretrainConfig:
     trainer: TrainerConfig = field(
         default_factory=TrainerConfig, metadata={"help": "how the recipe is run"}
     )
+
+
+def _some_clouds(source: FrameSource, wanted: int) -> Iterator[PointCloud]:
+    for number in spread(len(source), wanted):
+        # damaged frames were reported and counted while training
+        with suppress(CondenseError):
+            yield source[number].cloud
 
 
 def _losses(path: Path) -> dict[str, dict[str, Any]]:
@@ -92,6 +105,8 @@ def pretrain(
     path = out / CHECKPOINT_NAME
     if resume and path.exists() and result.steps_now == 0:
         return path
+    backbone = cast(Backbone, result.parts[recipe.backbone])
+    calibrate_batch_norm(backbone, _some_clouds(source, _STATISTICS_FRAMES))
     metadata = {
         "supervision": "none: self-supervised",
         "preset": config.preset,
@@ -107,7 +122,7 @@ def pretrain(
         "seconds": round(time.monotonic() - started, 1),
     }
     checkpoint = Checkpoint.of(
-        result.parts[recipe.backbone],  # type: ignore[arg-type]
+        backbone,
         recipe=recipe.name,
         data_hash=source.manifest_hash(),
         metadata=metadata,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from condense_ros.errors import TrainingError
-from condense_ros.frame import IGNORE, Frame, PointCloud
+from condense_ros.frame import IGNORE, Frame
 from condense_ros.models import Backbone
 
 
@@ -57,26 +57,6 @@ def labelled_voxels(backbone: Backbone, frame: Frame, classes: int) -> LabelledV
     flat = voxels.inverse[counted] * classes + labels[counted]
     votes = torch.bincount(flat, minlength=len(features) * classes)
     return LabelledVoxels(features, votes.view(len(features), classes))
-
-
-@torch.no_grad()
-def calibrate_batch_norm(backbone: Backbone, clouds: Iterable[PointCloud]) -> None:
-    """Replaces running statistics by those of these clouds, one after another.
-
-    A random network has no statistics of its own; measured without this it would be a strawman.
-    The same is done to a pretrained one, whose statistics come from augmented clouds.
-    """
-    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative mean
-        norm.train()
-    for cloud in clouds:
-        backbone(backbone.input.voxelize(cloud))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    backbone.eval()
 
 
 def sample_points(

@@ -23,16 +23,12 @@ from condense_ros.errors import TrainingError
 from condense_ros.frame import Frame
 from condense_ros.models import Backbone, BackboneConfig, build_backbone, load_checkpoint
 from condense_ros.ontology import Ontology
-from condense_training.evaluate.features import (
-    LabelledVoxels,
-    calibrate_batch_norm,
-    labelled_voxels,
-    sample_points,
-)
+from condense_training.batch_norm import calibrate_batch_norm
+from condense_training.evaluate.features import LabelledVoxels, labelled_voxels, sample_points
 from condense_training.evaluate.linear import LinearClassifier, fit_linear
 from condense_training.evaluate.metrics import Confusion
 from condense_training.files import write_atomically
-from condense_training.frames import FrameSource
+from condense_training.frames import FrameSource, spread
 
 
 @dataclass(frozen=True)
@@ -114,12 +110,6 @@ class Comparison:
             "difference_mean": statistics.fmean(differences),
             "difference_standard_error": error,
         }
-
-
-def spread(source: FrameSource, count: int) -> list[Frame]:
-    """At most `count` frames, evenly spread over the source."""
-    taken = min(count, len(source))
-    return [source[i * len(source) // taken] for i in range(taken)]
 
 
 def evaluate_classifier(
@@ -215,7 +205,7 @@ def open_prober(train: Sequence[Path], test: Sequence[Path], config: ProbeConfig
             "probe data without labels, or with different classes for training and test",
             "give data sets with the same ontology, for example simulated worlds",
         )
-    frames = [spread(source, config.max_frames) for source in sources]
+    frames = [[source[i] for i in spread(len(source), config.max_frames)] for source in sources]
     return Prober(frames[0], frames[1], ontologies[0], config)
 
 

@@ -27,7 +27,7 @@ from condense_training.crops import Crop, centre_crop, match_crops, random_crop,
 from condense_training.losses import info_nce
 from condense_training.networks.pixel_unet import build_pixel_network, load_encoder
 from condense_training.optimisers import build_optimiser
-from condense_training.pairs import point_pixel_pairs, sample_features
+from condense_training.pairs import point_pixel_pairs, sample_features, within_view
 from condense_training.recipe import Batch, Parts, Recipe, Sample, Stage
 from condense_training.schedules import build_schedule
 
@@ -69,6 +69,12 @@ class JandaConfig:
     lift_size_px: int = parameter(224, "short side of that view, a multiple of 32", low=32)
     lift_lr: float = parameter(0.1, "learning rate of stage 2", low=0.0)
     depth_test: bool = parameter(True, "leave out points hidden from the camera")
+    view_margin_deg: float = parameter(
+        180.0,
+        "bearings outside the image by more than this are cut off the cloud; 180 keeps all",
+        low=0.0,
+        high=180.0,
+    )
     centre_clouds: bool = parameter(True, "move each cloud's mean to the origin")
 
 
@@ -161,9 +167,14 @@ def lift_sample(
     image = frame.images[int(rng.integers(len(frame.images)))]
     view = _view(config, image)
     index, uv = point_pixel_pairs(frame.cloud, image, view, depth_test=config.depth_test)
-    cloud = augment_cloud(frame.cloud, rng, CloudAugmentation(centre=config.centre_clouds))
-    voxels = spec.voxelize(cloud)
-    rows = voxels.inverse.numpy()[index]
+    kept = np.ones(len(frame.cloud), bool)
+    if config.view_margin_deg < 180:
+        kept = within_view(frame.cloud, image, config.view_margin_deg)
+    how = CloudAugmentation(centre=config.centre_clouds)
+    voxels = spec.voxelize(augment_cloud(frame.cloud.select(kept), rng, how))
+    row_of_point = np.full(len(kept), -1)
+    row_of_point[kept] = voxels.inverse.numpy()
+    rows = row_of_point[index]
     chosen = rng.permutation(np.nonzero(rows >= 0)[0])[: config.lift_pairs]
     if len(chosen) < _MIN_PAIRS:
         return None
