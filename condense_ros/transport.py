@@ -56,10 +56,10 @@ def profile_path() -> Path:
 def profile_environment(environment: Environment) -> Environment:
     """Adds the profile to `environment`, in place, unless the user has chosen one; returns it."""
     chosen = environment.get(PROFILE_VARIABLE) or environment.get(NEW_PROFILE_VARIABLE)
-    if chosen:
+    path = str(profile_path())
+    if chosen and chosen != path:
         log.info("FastDDS profile of the environment: %s", chosen)
-    else:
-        path = str(profile_path())
+    elif not chosen:
         environment[PROFILE_VARIABLE] = environment[NEW_PROFILE_VARIABLE] = path
         log.info("FastDDS profile: %s", path)
     return environment

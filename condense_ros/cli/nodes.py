@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from condense_ros.cli._processes import ros_arguments
+from condense_ros.cli.options import parameter_values
 from condense_ros.errors import EnvironmentProblem
 from condense_ros.transport import use_profile
 
@@ -32,3 +34,24 @@ def node_main(node: str) -> Callable[[list[str]], Any]:
 def run_node(node: str, parameters: dict[str, Any]) -> None:
     """Runs a node until it ends by itself or Ctrl-C ends it."""
     node_main(node)(ros_arguments(parameters))
+
+
+def node_parameters(file: Path | None, settings: Sequence[str] | None) -> dict[str, Any]:
+    """Parameters of a node by dotted name; a ROS parameter file is taken as well as a plain one.
+
+    Raises:
+        ConfigError: the file or a setting cannot be read.
+    """
+    values: dict[str, Any] = {}
+
+    def add(prefix: str, content: Mapping[str, Any]) -> None:
+        for name, value in content.items():
+            if isinstance(value, Mapping):
+                # `NODE: ros__parameters: ...` around the parameters is left out
+                inner = "" if name == "ros__parameters" or "ros__parameters" in value else name
+                add(f"{prefix}{inner}." if inner else prefix, value)
+            else:
+                values[prefix + name] = value
+
+    add("", parameter_values(file, None))
+    return {**values, **parameter_values(None, settings)}

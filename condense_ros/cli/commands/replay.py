@@ -7,18 +7,22 @@ from typing import Annotated
 
 import typer
 
-from condense_ros.cli.options import Parameters
+from condense_ros.cli.options import ConfigFile, Parameters
 
 
 def replay(
     path: Annotated[Path, typer.Argument(help="Data set folder, bag, or cloud file.")],
     rate: Annotated[float, typer.Option(min=0.01, help="Speed; 1 is real time.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
+    compressed: Annotated[
+        bool, typer.Option("--compressed", help="Send images as JPEG on TOPIC/compressed.")
+    ] = False,
+    config: ConfigFile = None,
     param: Parameters = None,
 ) -> None:
     """Publish any data set or bag as sensor topics, /tf, /odom and /clock."""
-    from condense_ros.cli.nodes import run_node
-    from condense_ros.cli.options import parameter_values
+    from condense_ros.cli.nodes import node_parameters, run_node
 
-    values = {"path": str(path.absolute()), "rate": rate, "loop": loop}
-    run_node("replay_node", {**values, **parameter_values(None, param)})
+    values = {"rate": rate, "loop": loop, "compressed": compressed}
+    values.update(node_parameters(config, param))
+    run_node("replay_node", {**values, "path": str(path.absolute())})
