@@ -93,8 +93,13 @@ class BagCalibration:
         Raises:
             CalibrationMissing: no recorded transform joins the frames at that time.
         """
+        if not target or not source:
+            raise CalibrationMissing(
+                f"{self._reader.path} has messages with an empty frame_id",
+                "set frame_id in the drivers, so that tf can place them",
+            )
         if target == source:
-            return self._static(0).lookup(target, source)
+            return np.eye(4)
         known = int(np.searchsorted(self._static_log, log_ns, "right"))
         for buffer in (self._static(known), self._static(len(self._statics))):
             try:

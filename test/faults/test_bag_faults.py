@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
-import signal
 import subprocess
-import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -21,34 +21,37 @@ from condense_ros.errors import BagError, CondenseError, StorageFull
 
 SMALL = RecordConfig(chunk_mib=0.001, flush_interval_s=0.02, retry_s=0.01, min_free_mib=0.0)
 
-# records numbered messages and prints, after each flush, how many are acknowledged
-_CHILD = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from bag_tools import STRING, text
-from condense_ros.bags import BagWriter, RecordConfig
-config = RecordConfig(chunk_mib=0.01, flush_interval_s=0.02, split_mib=float(sys.argv[2]))
-writer = BagWriter(sys.argv[1], config)
-for k in range(1, 10**7):
-    writer.write("/a", STRING, text(str(k) * 20), k, k, block=True)
-    if k % 50 == 0:
-        print(writer.accounting()["/a"].acknowledged, flush=True)
-"""
+# a server that has imported everything forks the children, which saves their start-up time
+_CHILDREN = multiprocessing.get_context("forkserver")
+_CHILDREN.set_forkserver_preload(["condense_ros.bags", "bag_tools"])
+
+
+def _record_for_ever(folder: Path, split_mib: float, pipe: Connection) -> None:
+    """Records numbered messages and tells how many are acknowledged."""
+    config = RecordConfig(chunk_mib=0.01, flush_interval_s=0.02, split_mib=split_mib)
+    writer = BagWriter(folder, config)
+    for k in range(1, 10**7):
+        writer.write("/a", STRING, text(str(k) * 20), k, k, block=True)
+        if k % 50 == 0:
+            pipe.send(writer.accounting()["/a"].acknowledged)
 
 
 def _kill_once(folder: Path, after_s: float, split_mib: float) -> int:
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(folder), str(split_mib)], stdout=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    first = child.stdout.readline()
-    time.sleep(after_s)
-    child.send_signal(signal.SIGKILL)
-    rest = child.stdout.read()
-    child.wait()
-    # the last line may be cut
-    lines = (first + rest).split(b"\n")[:-1]
-    acknowledged = int(lines[-1])
+    here, there = _CHILDREN.Pipe(duplex=False)
+    child = _CHILDREN.Process(target=_record_for_ever, args=(folder, split_mib, there))
+    child.start()
+    there.close()
+    acknowledged = here.recv()
+    kill_at = time.monotonic() + after_s
+    try:
+        # the pipe has to be emptied, or the child waits for us
+        while True:
+            if time.monotonic() > kill_at:
+                child.kill()
+            if here.poll(0.005):
+                acknowledged = here.recv()
+    except EOFError:
+        child.join()
     reader = BagReader(folder)
     numbers = [message.stamp_ns for message in reader.messages()]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -58,7 +61,7 @@ def _kill_once(folder: Path, after_s: float, split_mib: float) -> int:
     # between two files of a split recording, every file is finished
     assert split_mib or not reader.finished
     assert reader.damaged == 0
-    return acknowledged
+    return int(acknowledged)
 
 
 def test_kill_nine_loses_nothing_acknowledged(tmp_path):

@@ -160,6 +160,18 @@ def test_transform_missing_is_never_identity(tmp_path):
         data[0]
 
 
+def test_empty_frame_names_are_refused(tmp_path):
+    with BagWriter(tmp_path / "bag") as writer:
+        raw = encode_cloud(Header(5, ""), dict(zip("xyz", points(0).T, strict=True)))
+        writer.write("/points", POINT_CLOUD, raw, 5, 5)
+        writer.write("/i/image", IMAGE, encode_image(Header(5, ""), pixels(0)), 5, 5)
+        info = encode_camera_info(Header(5, ""), CAMERA)
+        writer.write("/i/camera_info", CAMERA_INFO, info, 5, 5)
+        writer.pair(PairRecord(5, {"points": ("/points", 5), "image": ("/i/image", 5)}))
+    with pytest.raises(CalibrationMissing, match="empty frame_id"):
+        BagDataset(tmp_path / "bag")[0]
+
+
 def test_calibration_of_another_id_is_refused(tmp_path):
     with BagWriter(tmp_path / "bag") as writer:
         record(writer, 2)
