@@ -1,0 +1,118 @@
+"""Runs nodes as child processes of a command: started with the transport they need, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from condense_ros.errors import EnvironmentProblem
+from condense_ros.transport import profile_environment
+
+
+def node_environment(domain_id: int | None = None) -> dict[str, str]:
+    """Environment of a child node: loopback discovery and the FastDDS profile for large messages.
+
+    Args:
+        domain_id: ROS domain, or None to keep the caller's.
+    """
+    environment = profile_environment(dict(os.environ))
+    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    environment["PYTHONUNBUFFERED"] = "1"
+    if domain_id is not None:
+        environment["ROS_DOMAIN_ID"] = str(domain_id)
+    return environment
+
+
+def ros_arguments(parameters: dict[str, Any]) -> list[str]:
+    """`--ros-args -p name:=value ...` in the YAML spelling that rcl parses."""
+    arguments = ["--ros-args"]
+    for name, value in parameters.items():
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, (int, float)):
+            text = repr(value)
+        elif isinstance(value, (list, tuple)):
+            text = "[" + ", ".join(str(item) for item in value) + "]"
+        else:
+            # quoted, or a path such as 12 or `yes` would arrive as another type
+            text = '"' + str(value) + '"'
+        arguments += ["-p", f"{name}:={text}"]
+    return arguments
+
+
+class NodeProcess:
+    """One node running as a child process, its output kept in a log file."""
+
+    def __init__(self, node: str, parameters: dict[str, Any], log: Path, domain_id: int) -> None:
+        self.node = node
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    f"condense_ros.nodes.{node}",
+                    *ros_arguments(parameters),
+                ],
+                env=node_environment(domain_id),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                # its own process group: Ctrl-C reaches the parent alone, which ends it in order
+                start_new_session=True,
+            )
+
+    def tail(self, lines: int = 6) -> str:
+        """The last lines of the node's output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def check(self) -> None:
+        """Raises EnvironmentProblem when the node has ended with an error."""
+        status = self.process.poll()
+        if status not in (None, 0):
+            raise EnvironmentProblem(
+                f"{self.node} ended with status {status}:\n{self.tail()}",
+                f"read {self.log}, then run `condense doctor`",
+            )
+
+    def wait(self, timeout_s: float) -> bool:
+        """True when the node ended by itself within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                self.check()
+                return True
+            time.sleep(0.05)
+        return False
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Ends the node: SIGINT, so that it closes its files, then SIGTERM, then SIGKILL."""
+        for number, patience in ((signal.SIGINT, timeout_s), (signal.SIGTERM, 5.0)):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def running(
+    node: str, parameters: dict[str, Any], log: Path, domain_id: int
+) -> Iterator[NodeProcess]:
+    """A node for the length of a `with` block; ended whatever happens inside."""
+    process = NodeProcess(node, parameters, log, domain_id)
+    try:
+        yield process
+    finally:
+        process.stop()
