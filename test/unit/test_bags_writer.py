@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from bag_tools import PERIOD_NS, START_NS, STRING, record, statics, text
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 
 from condense_ros.bags import (
     PAIR_TOPIC,
@@ -19,7 +19,7 @@ from condense_ros.bags import (
     bag_info,
 )
 from condense_ros.errors import BagError, GeometryError, WireError
-from condense_ros.wire import TF
+from condense_ros.wire import TF, cdr
 
 
 def check(writer):
@@ -205,6 +205,29 @@ def test_info(tmp_path):
     assert info.finished
     assert info.damaged == 0
     assert info.bytes == sum(f.stat().st_size for f in (tmp_path / "bag").glob("*.mcap"))
+
+
+@pytest.mark.parametrize("mode", ["NONE", "STORAGE"])
+def test_reads_mcap_bags_of_other_writers(tmp_path, mode):
+    """Plain and with zstd chunks, whole and cut off."""
+    writer = Writer(tmp_path / "other", version=9, storage_plugin=StoragePlugin.MCAP)
+    if mode == "STORAGE":
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/a", STRING, typestore=cdr.typestore())
+        raws = [text(f"{k:09d}" * 50) for k in range(9000)]
+        for k, raw in enumerate(raws):
+            writer.write(connection, k + 1, raw)
+    reader = BagReader(tmp_path / "other")
+    assert [m.raw for m in reader.messages()] == raws
+    assert reader.damaged == 0
+    assert reader.finished
+    file = next((tmp_path / "other").glob("*.mcap"))
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) * 9 // 10])
+    cut = [m.raw for m in BagReader(tmp_path / "other").messages()]
+    assert 0 < len(cut) < 9000
+    assert cut == raws[: len(cut)]
 
 
 def test_reads_sqlite_bags(data_dir):
