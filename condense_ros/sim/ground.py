@@ -20,7 +20,14 @@ CLEAR_M = 13.0
 def add_ground(builder: MeshBuilder, network: Network, rng: np.random.Generator) -> None:
     """Adds the ground of a town; its labels are road, pavement and terrain."""
     asphalt = [
-        surface(rng, classes.ROAD, kind, paint(rng, 1, 2), paint(rng, 1, 2, 0), scale_m=scale)
+        surface(
+            rng,
+            classes.ROAD,
+            kind,
+            paint(rng, 1, 2, spread=0.15),
+            paint(rng, 1, 2, spread=0.15),
+            scale_m=scale,
+        )
         for kind, scale in (("mottle", 6.0), ("mottle", 2.5), ("brick", 0.25), ("plain", 1.0))
     ]
     paving = [

@@ -59,6 +59,18 @@ def _lookup(table: Float, u: Float, v: Float, cell_m: npt.NDArray[np.floating] |
     return table.ravel()[i * _SIZE + j]
 
 
+def _smooth(table: Float, u: Float, v: Float, cell_m: npt.NDArray[np.floating] | float) -> Float:
+    """As `_lookup`, interpolated, for patches whose cells would show as squares."""
+    x, y = u / cell_m, v / cell_m
+    i, j = np.floor(x), np.floor(y)
+    fx, fy = (x - i).astype(np.float32), (y - j).astype(np.float32)
+    a, b = i.astype(np.int32) & (_SIZE - 1), j.astype(np.int32) & (_SIZE - 1)
+    c, d, flat = (a + 1) & (_SIZE - 1), (b + 1) & (_SIZE - 1), table.ravel()
+    low = flat[a * _SIZE + b] * (1 - fy) + flat[a * _SIZE + d] * fy
+    high = flat[c * _SIZE + b] * (1 - fy) + flat[c * _SIZE + d] * fy
+    return np.asarray(low * (1 - fx) + high * fx, np.float32)
+
+
 class SurfaceTable:
     """Columns of all surfaces, and the texture lookup over them."""
 
@@ -119,8 +131,8 @@ def _plain(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
 
 
 def _mottle(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
-    value = _lookup(_noise(3), s, t, scale / 48)
-    return np.clip(0.5 + value * 0.9, 0, 1)
+    value = _smooth(_noise(3), s, t, scale / 32)
+    return np.clip(0.5 + value * 0.45, 0, 1)
 
 
 def _brick(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
@@ -180,7 +192,7 @@ PALETTE: tuple[RGB, ...] = (
 def paint(rng: np.random.Generator, *choices: int, spread: float = 0.25) -> RGB:
     """A colour of the shared palette, varied per object; from all of it without `choices`."""
     base = np.array(PALETTE[int(rng.choice(choices or np.arange(len(PALETTE))))])
-    varied = np.clip(base * np.exp(rng.normal(0, spread)) * np.exp(rng.normal(0, 0.08, 3)), 0, 0.9)
+    varied = np.clip(base * np.exp(rng.normal(0, spread)) * np.exp(rng.normal(0, 0.05, 3)), 0, 0.9)
     return (float(varied[0]), float(varied[1]), float(varied[2]))
 
 
