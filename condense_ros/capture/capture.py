@@ -299,24 +299,28 @@ class Capture:
                 self._undone[reason] += 1
                 self._problems["calibration"] = str(error)
             return expired
-        pose = self._pose(pivot.stamp_ns)
-        if pose is None and self.config.world_frame and not expired:
-            return False
+        try:
+            pose = self._pose(pivot.stamp_ns)
+            self._problems.pop("pose", None)
+        except CalibrationMissing as error:
+            if not expired:
+                return False
+            pose = None
+            self._problems["pose"] = f"pairs have no pose: {error}"
         self._problems.pop("calibration", None)
         self._pair(match, pivot, calibration, pose)
         return True
 
     def _pose(self, stamp_ns: int) -> Array | None:
+        """T_world_base; None where no pose is asked for.
+
+        Raises:
+            CalibrationMissing: tf does not know it.
+        """
         config = self.config
         if not config.world_frame:
             return None
-        try:
-            pose = self._calibration.tf.lookup(config.world_frame, config.base_frame, stamp_ns)
-        except CalibrationMissing as error:
-            self._problems["pose"] = f"pairs have no pose: {error}"
-            return None
-        self._problems.pop("pose", None)
-        return pose
+        return self._calibration.tf.lookup(config.world_frame, config.base_frame, stamp_ns)
 
     def _pair(self, match: _Match, pivot: ImageFacts, calibration: str, pose: Array | None) -> None:
         self._pairs += 1

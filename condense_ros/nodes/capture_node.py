@@ -105,7 +105,7 @@ class CaptureNode:
             self._found = (topics, times + 1 if topics == before else 1)
             if topics and self._found[1] >= _SETTLED:
                 self._open(replace(self._config, image_topics=topics))
-            elif not topics:
+            elif not topics and self._found[1] > 2 * _SETTLED:
                 self._warn(
                     "no camera found yet: no Image or CompressedImage topic has a camera_info "
                     "topic beside it. Start the cameras, or set image_topics"

@@ -50,8 +50,8 @@ class ReplayNode:
             self._clock_publisher = advertise(self.node, wire.CLOCK, "/clock", STATE_QOS)
             clock = self._send_clock
         self._player = Player(self._playback, self._config, self._publish, clock)
-        for message in [*self._playback.latched(), *self._playback.step(0)]:
-            self._publisher(message)
+        for topic, (type_name, kind) in self._playback.topics.items():
+            self._publisher(topic, type_name, kind)
         unknown = sorted(set(self._config.wait_for) - set(self._publishers))
         if unknown:
             raise ConfigError(
@@ -77,23 +77,23 @@ class ReplayNode:
     def finished(self) -> bool:
         return self._ended.is_set()
 
-    def _publisher(self, message: Outgoing) -> Publisher | None:
-        topic = message.topic
+    def _publisher(self, topic: str, type_name: str, kind: str) -> Publisher | None:
         if topic not in self._publishers:
-            qos = {LATCHED: LATCHED_QOS, STATE: STATE_QOS}.get(message.kind, SENSOR_QOS)
+            qos = {LATCHED: LATCHED_QOS, STATE: STATE_QOS}.get(kind, SENSOR_QOS)
             if topic.endswith("tf_static"):
                 qos = STATIC_QOS
             try:
-                self._publishers[topic] = advertise(self.node, message.type_name, topic, qos)
+                self._publishers[topic] = advertise(self.node, type_name, topic, qos)
             except EnvironmentProblem as error:
                 self._publishers[topic] = None
                 self._log.warning(f"{topic} is left out: {error}")
         return self._publishers[topic]
 
-    def _publish(self, message: Outgoing) -> None:
-        publisher = self._publisher(message)
+    def _publish(self, message: Outgoing) -> bool:
+        publisher = self._publisher(message.topic, message.type_name, message.kind)
         if publisher is not None:
             publisher.publish(message.raw)
+        return publisher is not None
 
     def _send_clock(self, stamp_ns: int) -> None:
         self._clock_publisher.publish(wire.encode_clock(stamp_ns))

@@ -34,6 +34,8 @@ class BagPlayback:
         kinds = {topic: found.type_name for topic, found in self._reader.topics.items()}
         static = {topic for topic in kinds if topic.rsplit("/", 1)[-1] == "tf_static"}
         played = {t for t, kind in kinds.items() if kind not in (PAIR_TYPE, wire.CLOCK)} - static
+        self.topics = {topic: (kinds[topic], _KINDS.get(kinds[topic], SENSOR)) for topic in played}
+        self.topics |= {topic: (kinds[topic], LATCHED) for topic in static}
         # rows of the reader's index
         self._static = self._reader.rows(static).tolist()
         rows = self._reader.rows(played)
@@ -57,15 +59,14 @@ class BagPlayback:
         return int(np.searchsorted(self._stamps, self.start_ns + round(offset_s * SECOND_NS)))
 
     def step(self, index: int) -> list[Outgoing]:
-        return self._read(int(self._rows[index]), None)
+        return self._read(int(self._rows[index]))
 
     def latched(self) -> list[Outgoing]:
-        return [message for row in self._static for message in self._read(row, LATCHED)]
+        return [message for row in self._static for message in self._read(row)]
 
-    def _read(self, row: int, kind: str | None) -> list[Outgoing]:
+    def _read(self, row: int) -> list[Outgoing]:
         message = self._reader.read(row)
         if message is None:
             return []
-        type_name = message.type_name
-        kind = kind or _KINDS.get(type_name, SENSOR)
+        type_name, kind = self.topics[message.topic]
         return [Outgoing(message.topic, type_name, message.stamp_ns, message.raw, kind)]

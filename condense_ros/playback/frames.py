@@ -59,6 +59,10 @@ class FramePlayback:
                 f"{MAP} -> {ODOM} is not sent"
             )
         self.notes = tuple(notes)
+        self.topics = {
+            message.topic: (message.type_name, message.kind)
+            for message in [*self.latched(), *self.step(0)]
+        }
 
     @property
     def start_ns(self) -> int:

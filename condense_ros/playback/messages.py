@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -72,6 +72,11 @@ class Playback(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+    @property
+    def topics(self) -> Mapping[str, tuple[str, str]]:
+        """Topic -> (message type, kind) of what will be sent, as far as it is known now."""
+        ...
 
     @property
     def start_ns(self) -> int:

@@ -52,7 +52,7 @@ class Player:
     Args:
         playback: what is played.
         config: rate, loop, part, restamp.
-        publish: gets every message when its time has come.
+        publish: gets every message when its time has come; False: it was not sent.
         clock: gets the playback time in nanoseconds, at least every 10 ms; not with `restamp`.
     """
 
@@ -60,7 +60,7 @@ class Player:
         self,
         playback: Playback,
         config: PlaybackConfig,
-        publish: Callable[[Outgoing], None],
+        publish: Callable[[Outgoing], bool],
         clock: Callable[[int], None] | None = None,
     ) -> None:
         self._playback = playback
@@ -83,6 +83,7 @@ class Player:
         # playback time `_anchor_ns` is due at monotonic time `_anchor_s`
         self._anchor_ns, self._anchor_s = playback.start_ns, 0.0
         self._now_ns = playback.start_ns
+        self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
     @property
     def paused(self) -> bool:
@@ -157,6 +158,7 @@ class Player:
             for message in messages:
                 if not anchored:
                     self._anchor_ns, self._anchor_s = message.stamp_ns, time.monotonic()
+                    self._now_ns = message.stamp_ns
                     anchored = True
                 if not self._wait_until(message.stamp_ns):
                     with self._wake:
@@ -180,32 +182,37 @@ class Player:
                 due_s = self._anchor_s + (stamp_ns - self._anchor_ns) / SECOND_NS / rate
                 remaining = due_s - now_s
                 if remaining <= 0:
-                    if remaining < -_BEHIND_S:
+                    # not between messages of one moment: restamped, they must stay together
+                    if remaining < -_BEHIND_S and stamp_ns > self._now_ns:
                         self._behind_s -= remaining
                         self._anchor_s -= remaining
-                    self._now_ns = stamp_ns
+                    self._now_ns = max(stamp_ns, self._now_ns)
                     break
                 reached = self._anchor_ns + int((now_s - self._anchor_s) * rate * SECOND_NS)
-                self._now_ns = min(reached, stamp_ns)
+                self._now_ns = max(self._now_ns, min(reached, stamp_ns))
                 tick_ns = self._now_ns
             self._tick(tick_ns)
             with self._wake:
                 if not self._stopped and self._seek is None:
                     self._wake.wait(min(remaining, _CLOCK_S))
-        self._tick(stamp_ns)
+        self._tick(self._now_ns)
         return True
 
     def _tick(self, stamp_ns: int) -> None:
         if self._clock is not None and not self._config.restamp:
             self._clock(stamp_ns)
 
+    def _wall_ns(self, stamp_ns: int) -> int:
+        """When a playback time is due, by the wall clock; one mapping for all of one moment."""
+        since_ns = (stamp_ns - self._anchor_ns) / self._config.rate
+        return self._wall_offset_ns + round(self._anchor_s * SECOND_NS + since_ns)
+
     def _send(self, message: Outgoing) -> None:
         if self._config.restamp:
-            shift = time.time_ns() - message.stamp_ns
-            message = restamped(message, lambda stamp_ns: stamp_ns + shift)
-        self._publish(message)
-        self._sent[message.topic] += 1
-        self._bytes[message.topic] += len(message.raw)
+            message = restamped(message, self._wall_ns)
+        if self._publish(message):
+            self._sent[message.topic] += 1
+            self._bytes[message.topic] += len(message.raw)
 
     def _ahead(self, start: int) -> Iterator[list[Outgoing]]:
         """The steps from `start`, read and encoded on another thread."""

@@ -141,10 +141,6 @@ def message(type_name: str, **fields: Any) -> Any:
 
 
 def has_header(type_name: str) -> bool:
-    """Whether messages of this type begin with a std_msgs/Header.
-
-    Raises:
-        WireError: unknown type.
-    """
-    fields = _known(type_name).fielddefs[type_name][1]
+    """Whether messages of this type are known to begin with a std_msgs/Header."""
+    fields = typestore().fielddefs.get(type_name, ([], []))[1]
     return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
