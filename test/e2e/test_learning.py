@@ -75,14 +75,14 @@ def test_shuffled_targets_teach_less(towns, tmp_path: Path, monkeypatch) -> None
     prober = open_prober([fit], [judge], ProbeConfig(seeds=(0,)))
     scores = {}
     original = janda.sample_features
+    generator = torch.Generator().manual_seed(0)
+
+    def shuffled(*args: torch.Tensor) -> torch.Tensor:
+        features = original(*args)
+        return features[torch.randperm(len(features), generator=generator)]
+
     for name in ("true", "shuffled"):
         if name == "shuffled":
-            generator = torch.Generator().manual_seed(0)
-
-            def shuffled(*args: torch.Tensor) -> torch.Tensor:
-                features = original(*args)
-                return features[torch.randperm(len(features), generator=generator)]
-
             monkeypatch.setattr(janda, "sample_features", shuffled)
         config = PretrainConfig(preset="quick", trainer=TrainerConfig(progress=False))
         path = pretrain([drive], tmp_path / name, config)
