@@ -122,15 +122,17 @@ def test_points_agree_with_rendered_depth_within_1_cm(
     simulator: sim.Simulator, town: sim.World
 ) -> None:
     checked, wrong = 0, 0
-    for k, T in enumerate(sim.drive(town, 4.0, 1.0, seed=2)):
-        frame, truth = simulator.frame(T, k), simulator.truth(T)["front"]
-        image = next(image for image in frame.images if image.name == "front")
-        assert image.depth is not None
-        np.testing.assert_array_equal(image.depth, truth.depth)
-        uv, z, inside = image.camera.project(transform(image.T_cam_cloud, frame.cloud.xyz))
+    for k, T in enumerate(sim.drive(town, 3.0, 1.0, seed=2)):
+        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T)["front"]
+        spec = simulator.rig.cameras[0]
+        camera, T_cam_lidar = (
+            spec.model,
+            inverse(spec.T_base_cam) @ simulator.rig.lidar.T_base_lidar,
+        )
+        uv, z, inside = camera.project(transform(T_cam_lidar, frame.cloud.xyz))
         uv, z = uv[inside], z[inside]
         u0, v0 = np.floor(uv).astype(int).T
-        ok = (u0 >= 1) & (v0 >= 1) & (u0 < image.camera.width - 2) & (v0 < image.camera.height - 2)
+        ok = (u0 >= 1) & (v0 >= 1) & (u0 < camera.width - 2) & (v0 < camera.height - 2)
         uv, z, u0, v0 = uv[ok], z[ok], u0[ok], v0[ok]
         # on a plane 1/z is linear in the image: where the 16 pixels around fit one, it gives the
         # depth at the point's own place between the pixels
@@ -145,22 +147,23 @@ def test_points_agree_with_rendered_depth_within_1_cm(
         seen = flat & (np.abs(1 / between - z) < 0.3) & (z < 30)
         checked += int(seen.sum())
         wrong += int((np.abs(1 / between[seen] - z[seen]) > 0.01).sum())
-    assert checked > 4000
+    assert checked > 3000
     assert wrong / checked < 1e-3
 
 
-@pytest.mark.parametrize("camera", ["front", "wide"])
+@pytest.mark.parametrize("name", ["front", "wide"])
 def test_class_of_point_is_class_of_its_pixel(
-    simulator: sim.Simulator, town: sim.World, camera: str
+    simulator: sim.Simulator, town: sim.World, name: str
 ) -> None:
+    spec = next(spec for spec in simulator.rig.cameras if spec.name == name)
+    camera, T_cam_lidar = spec.model, inverse(spec.T_base_cam) @ simulator.rig.lidar.T_base_lidar
     checked, wrong = 0, 0
-    for k, T in enumerate(sim.drive(town, 6.0, 1.0, seed=4)):
-        frame, truth = simulator.frame(T, k), simulator.truth(T)[camera]
+    for k, T in enumerate(sim.drive(town, 4.0, 1.0, seed=4)):
+        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T)[name]
         assert frame.labels is not None
-        image = next(image for image in frame.images if image.name == camera)
-        seen = project_cloud(frame.cloud.xyz, image.T_cam_cloud, image.camera, depth_test=False)
+        seen = project_cloud(frame.cloud.xyz, T_cam_lidar, camera, depth_test=False)
         u, v = np.round(seen.uv).astype(int).T
-        ok = (u >= 1) & (v >= 1) & (u < image.camera.width - 1) & (v < image.camera.height - 1)
+        ok = (u >= 1) & (v >= 1) & (u < camera.width - 1) & (v < camera.height - 1)
         u, v, index, z = u[ok], v[ok], seen.index[ok], seen.depth[ok]
         around = np.stack([truth.semantic[v + i, u + j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
         depths = np.stack([truth.depth[v + i, u + j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
@@ -173,6 +176,20 @@ def test_class_of_point_is_class_of_its_pixel(
         wrong += int((labels != around[4][inner]).sum())
     assert checked > 5000
     assert wrong / checked <= 1e-3
+
+
+def test_delivered_depth_and_extrinsics_are_the_true_ones(
+    simulator: sim.Simulator, town: sim.World
+) -> None:
+    T = sim.drive(town, 1.0)[4]
+    frame, truth = simulator.frame(T, 9), simulator.truth(T)
+    for image, spec in zip(frame.images, simulator.rig.cameras, strict=True):
+        T_world_cam = frame.T_world_lidar @ inverse(image.T_cam_lidar)
+        np.testing.assert_allclose(T_world_cam, T @ spec.T_base_cam, atol=1e-9)
+        if spec.depth:
+            np.testing.assert_array_equal(image.depth, truth[image.name].depth)
+        else:
+            assert image.depth is None
 
 
 def test_camera_model_and_its_rays_agree() -> None:

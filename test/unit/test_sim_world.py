@@ -53,7 +53,7 @@ def test_town_is_large_and_its_mesh_sound(town: sim.World) -> None:
 def test_a_drive_sees_at_least_twelve_classes_with_a_long_tail(town: sim.World) -> None:
     simulator = sim.Simulator(town, sim.Rig(cameras=()))
     counts = np.zeros(16, np.int64)
-    for k, T in enumerate(sim.drive(town, 40.0, 0.5)):
+    for k, T in enumerate(sim.drive(town, 40.0, 0.25)):
         labels = simulator.frame(T, k).labels
         assert labels is not None
         counts += np.bincount(labels, minlength=16)
