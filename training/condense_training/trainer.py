@@ -142,6 +142,18 @@ def _batches(maker: BatchMaker, first: int, last: int, prefetch: bool) -> Iterat
             yield batch
 
 
+def _progress(console: Console, shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:.1f} samples/s"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not shown,
+    )
+
+
 def set_modes(parts: Parts, stage: Stage, step: int) -> list[nn.Parameter]:
     """Puts parts into train or eval mode and marks what learns; returns the stage's parameters."""
     parts.requires_grad_(False)
@@ -198,6 +210,105 @@ def _check_same_run(state: dict[str, Any], fingerprint: dict[str, Any], out: Pat
         )
 
 
+class _Run:
+    """One run of a recipe: parts, position and journal, and the moves that change them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: FrameSource,
+        out: Path,
+        config: TrainerConfig,
+        resume: bool,
+    ) -> None:
+        self.recipe, self.source, self.out, self.config = recipe, source, out, config
+        self.fingerprint = {
+            **recipe.settings,
+            "recipe": recipe.name,
+            "seed": config.seed,
+            "data": source.manifest_hash(),
+        }
+        torch.manual_seed(config.seed)
+        self.parts = recipe.build().to(config.device)
+        self.bad = Quarantine(source, config.max_quarantined_fraction, out / "quarantine.json")
+        self.position = {"stage": 0, "step": 0, "total": 0, "skipped": 0, "bad_in_a_row": 0}
+        self.saved_optimiser: dict[str, Any] | None = None
+        if resume:
+            self._restore(load_state(out))
+        else:
+            clear_states(out)
+        self.resumed_at = self.position["total"]
+        self.journal = _Log(out / "log.jsonl", self.resumed_at)
+
+    def _restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        _check_same_run(state, self.fingerprint, self.out)
+        self.parts.load_state_dict(state["parts"])
+        self.position = dict(state["position"])
+        self.bad.reasons.update(state["quarantined"])
+        self.saved_optimiser = state["optimiser"]
+        log.info("resumed %s at step %d", self.out, self.position["total"])
+
+    def save(self, optimiser: torch.optim.Optimizer | None) -> None:
+        """Writes the state; without an optimiser at the end of a stage."""
+        self.journal.sync()
+        content = {
+            "fingerprint": self.fingerprint,
+            "parts": self.parts.state_dict(),
+            "optimiser": optimiser.state_dict() if optimiser else None,
+            "position": dict(self.position),
+            "quarantined": dict(self.bad.reasons),
+        }
+        save_state(self.out, self.position["total"], content)
+
+    def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        """The stage's optimiser, as the interrupted run left it where there was one."""
+        optimiser = stage.optimiser(set_modes(self.parts, stage, self.position["step"]))
+        for group in optimiser.param_groups:
+            group["base_lr"] = group["lr"]  # what the schedule multiplies, also after a resume
+        if self.saved_optimiser is not None:
+            optimiser.load_state_dict(self.saved_optimiser)
+            self.saved_optimiser = None
+        return optimiser
+
+    def step(
+        self, stage: Stage, step: int, batches: Iterator[Batch], optimiser: torch.optim.Optimizer
+    ) -> StepRecord:
+        """Makes, learns from and accounts for one batch."""
+        start = time.perf_counter()
+        batch = {key: value.to(self.config.device) for key, value in next(batches).items()}
+        if step in stage.frozen_until.values():
+            set_modes(self.parts, stage, step)
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * stage.schedule(step)
+        seeds = np.random.SeedSequence([self.config.seed, self.position["stage"], step])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        loss, norm, terms, skipped = _train_step(self.parts, stage, batch, optimiser)
+        position = self.position
+        position["step"] = step + 1
+        position["total"] += 1
+        position["skipped"] += skipped
+        position["bad_in_a_row"] = position["bad_in_a_row"] + 1 if skipped else 0
+        speed = stage.batch_size / (time.perf_counter() - start)
+        rate = float(optimiser.param_groups[0]["lr"])
+        record = StepRecord(stage.name, step, loss, rate, norm, skipped, speed, terms)
+        self.journal.write(record)
+        if skipped:
+            log.warning("%s step %d skipped: loss %s, gradient %s", stage.name, step, loss, norm)
+        return record
+
+    def check_bad_steps(self, record: StepRecord) -> None:
+        """Stops a run whose steps keep failing."""
+        if self.position["bad_in_a_row"] >= self.config.max_bad_steps:
+            raise TrainingError(
+                f"{self.config.max_bad_steps} steps in a row without a finite loss and gradient, "
+                f"the last being step {record.step} of stage {record.stage!r}",
+                "lower the learning rate and look at log.jsonl for where it began; the last saved "
+                "state is intact",
+            )
+
+
 def train(
     recipe: Recipe,
     source: FrameSource,
@@ -226,115 +337,46 @@ def train(
         )
     out.mkdir(parents=True, exist_ok=True)
     console = console or Console(stderr=True)
-    fingerprint = {
-        **recipe.settings,
-        "recipe": recipe.name,
-        "seed": config.seed,
-        "data": source.manifest_hash(),
-    }
-    torch.manual_seed(config.seed)
-    parts = recipe.build().to(config.device)
-    bad = Quarantine(source, config.max_quarantined_fraction, out / "quarantine.json")
-    position = {"stage": 0, "step": 0, "total": 0, "skipped": 0, "bad_in_a_row": 0}
-    state = load_state(out) if resume else None
-    if not resume:
-        clear_states(out)
-    if state is not None:
-        _check_same_run(state, fingerprint, out)
-        parts.load_state_dict(state["parts"])
-        position = dict(state["position"])
-        bad.reasons.update(state["quarantined"])
-        log.info("resumed %s at step %d", out, position["total"])
-    resumed_at = position["total"]
-    journal = _Log(out / "log.jsonl", position["total"])
-
-    def save(optimiser: torch.optim.Optimizer | None) -> None:
-        journal.sync()
-        content = {
-            "fingerprint": fingerprint,
-            "parts": parts.state_dict(),
-            "optimiser": optimiser.state_dict() if optimiser else None,
-            "position": dict(position),
-            "quarantined": dict(bad.reasons),
-        }
-        save_state(out, position["total"], content)
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:.1f} samples/s"),
-        TimeRemainingColumn(),
-    )
-    progress = Progress(*columns, console=console, disable=not config.progress)
+    run = _Run(recipe, source, out, config, resume)
+    position = run.position
     try:
-        with _stop_requests() as stop_requests, progress:
+        with _stop_requests() as stop_requests, _progress(console, config.progress) as progress:
             for index in range(position["stage"], len(recipe.stages)):
-                stage = recipe.stages[index]
-                first = position["step"]
-                optimiser = stage.optimiser(set_modes(parts, stage, first))
-                if state is not None and state["optimiser"] is not None and first > 0:
-                    optimiser.load_state_dict(state["optimiser"])
-                state = None
-                base_rates = [group.get("base_lr", group["lr"]) for group in optimiser.param_groups]
-                for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                    group["base_lr"] = rate  # the schedule multiplies this, also after a resume
-                maker = BatchMaker(source, stage, index, config.seed, bad)
+                stage, first = recipe.stages[index], position["step"]
+                optimiser = run.optimiser(stage)
+                maker = BatchMaker(source, stage, index, config.seed, run.bad)
+                batches = _batches(maker, first, stage.steps, config.prefetch)
                 task = progress.add_task(
-                    f"{recipe.name} {stage.name}",
+                    f"{recipe.name}: {stage.name}",
                     total=stage.steps,
                     completed=first,
                     loss=math.nan,
                     speed=0.0,
                 )
-                batches = _batches(maker, first, stage.steps, config.prefetch)
                 for step in range(first, stage.steps):
-                    start = time.perf_counter()
-                    batch = {k: v.to(config.device) for k, v in next(batches).items()}
-                    if step in stage.frozen_until.values():
-                        set_modes(parts, stage, step)
-                    for group in optimiser.param_groups:
-                        group["lr"] = group["base_lr"] * stage.schedule(step)
-                    seeds = np.random.SeedSequence([config.seed, index, step])
-                    torch.manual_seed(int(seeds.generate_state(1)[0]))
-                    loss, norm, terms, skipped = _train_step(parts, stage, batch, optimiser)
-                    position["step"] = step + 1
-                    position["total"] += 1
-                    position["skipped"] += skipped
-                    position["bad_in_a_row"] = position["bad_in_a_row"] + 1 if skipped else 0
-                    speed = stage.batch_size / (time.perf_counter() - start)
-                    rate = float(optimiser.param_groups[0]["lr"])
-                    record = StepRecord(stage.name, step, loss, rate, norm, skipped, speed, terms)
-                    journal.write(record)
+                    record = run.step(stage, step, batches, optimiser)
+                    progress.update(task, advance=1, loss=record.loss, speed=record.samples_per_s)
                     if on_step is not None:
                         on_step(record)
-                    progress.update(task, advance=1, loss=loss, speed=speed)
-                    if skipped:
-                        log.warning(
-                            "%s step %d skipped: loss %s, gradient norm %s (%d so far)",
-                            stage.name, step, loss, norm, position["skipped"],
-                        )  # fmt: skip
-                    if position["bad_in_a_row"] >= config.max_bad_steps:
-                        raise TrainingError(
-                            f"{config.max_bad_steps} steps in a row without a finite loss and "
-                            f"gradient, the last being step {step} of stage {stage.name!r}",
-                            "lower the learning rate and look at log.jsonl for where it began; "
-                            "the last saved state is intact",
-                        )
+                    run.check_bad_steps(record)
                     if stop_requests:
-                        save(optimiser)
+                        run.save(optimiser)
                         console.print(
                             f"Stopped after step {position['total']}; state saved in {out}. "
                             "Run the same command again to continue."
                         )
                         raise KeyboardInterrupt
                     if position["total"] % config.save_every_steps == 0:
-                        save(optimiser)
+                        run.save(optimiser)
                 position["stage"], position["step"] = index + 1, 0
-                save(None)
+                run.save(None)
     finally:
-        journal.close()
-    parts.eval()
+        run.journal.close()
+    run.parts.eval()
     return TrainingResult(
-        parts, position["total"], position["total"] - resumed_at, position["skipped"], len(bad)
+        run.parts,
+        steps=position["total"],
+        steps_now=position["total"] - run.resumed_at,
+        skipped_steps=position["skipped"],
+        quarantined_frames=len(run.bad),
     )
