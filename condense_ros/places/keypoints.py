@@ -30,7 +30,7 @@ class KeypointConfig:
     radius_m: float = parameter(4.0, "support radius of a descriptor", low=0.1)
     neighbours: int = parameter(40, "most neighbours in the support of a descriptor", low=8)
     max_range_m: float = parameter(60.0, "points further from the sensor are left out", low=1.0)
-    max_keypoints: int = parameter(2000, "keypoints kept per cloud, most distinctive first", low=16)
+    max_keypoints: int = parameter(1400, "keypoints kept per cloud, most distinctive first", low=16)
 
 
 @dataclass(frozen=True, eq=False)

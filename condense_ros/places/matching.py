@@ -11,10 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from condense_ros.config import parameter
-from condense_ros.geometry import Array, se3, transform
+from condense_ros.geometry import Array
 from condense_ros.places.keypoints import Keypoints
+
+#: best supporters of a seed that its pose is computed from
+_PARTNERS = 20
+#: poses with most inliers that are refined
+_REFINED = 8
 
 
 @dataclass(frozen=True)
@@ -49,20 +55,40 @@ def mutual_matches(
     if not len(target) or not len(source):
         none = np.zeros(0, np.int64)
         return none, none
-    similarity = source.descriptors @ target.descriptors.T
-    best_target, best_source = similarity.argmax(axis=1), similarity.argmax(axis=0)
+    similarity = torch.from_numpy(source.descriptors) @ torch.from_numpy(target.descriptors).T
+    # torch finds extrema along both axes several times faster than numpy
+    best, best_target = (part.numpy() for part in similarity.max(dim=1))
+    best_source = similarity.max(dim=0).indices.numpy()
     rows = np.nonzero(best_source[best_target] == np.arange(len(source)))[0]
-    order = np.argsort(-similarity[rows, best_target[rows]], kind="stable")[:limit]
+    order = np.argsort(-best[rows], kind="stable")[:limit]
     rows = rows[order]
     return best_target[rows].astype(np.int64), rows.astype(np.int64)
 
 
-def kabsch(target: Array, source: Array) -> Array:
-    """Least-squares rigid T_target_source (4, 4) of paired points (M, 3)."""
-    target_mean, source_mean = target.mean(axis=0), source.mean(axis=0)
-    U, _, Vt = np.linalg.svd((target - target_mean).T @ (source - source_mean))
-    R = U @ np.diag([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))]) @ Vt
-    return se3(R, target_mean - R @ source_mean)
+def kabsch(target: Array, source: Array, weights: Array | None = None) -> Array:
+    """Least-squares rigid T_target_source (..., 4, 4) of paired points (..., M, 3).
+
+    Args:
+        weights: (..., M) of the pairs, equal when None.
+    """
+    w = np.ones(target.shape[:-1]) if weights is None else weights
+    w = w / w.sum(axis=-1, keepdims=True)
+    target_mean = np.einsum("...m,...mi->...i", w, target)
+    source_mean = np.einsum("...m,...mi->...i", w, source)
+    covariance = np.einsum(
+        "...m,...mi,...mj->...ij",
+        w,
+        target - target_mean[..., None, :],
+        source - source_mean[..., None, :],
+        optimize=True,
+    )
+    U, _, Vt = np.linalg.svd(covariance)
+    U[..., :, 2] *= np.sign(np.linalg.det(U @ Vt))[..., None]
+    T = np.zeros((*covariance.shape[:-2], 4, 4))
+    T[..., :3, :3] = U @ Vt
+    T[..., :3, 3] = target_mean - np.einsum("...ij,...j->...i", T[..., :3, :3], source_mean)
+    T[..., 3, 3] = 1.0
+    return T
 
 
 def _distances(xyz: Array) -> npt.NDArray[np.float32]:
@@ -104,26 +130,33 @@ def find_poses(
             ]
         )
     )
+    # a pose from each seed and the matches that support it most, all seeds at once
+    partners = np.argsort(-second_order[ranked], axis=1, kind="stable")[:, :_PARTNERS]
+    weights = (np.take_along_axis(second_order[ranked], partners, axis=1) > 0).astype(np.float64)
+    partners = np.concatenate([partners, ranked[:, None]], axis=1)
+    weights = np.concatenate([weights, np.ones((len(ranked), 1))], axis=1)
+    usable = weights.sum(axis=1) >= 3
+    if not usable.any():
+        return []
+    poses = kabsch(p_t[partners[usable]], p_s[partners[usable]], weights[usable])
+    inside = _inliers(poses, p_t, p_s, config.tolerance_m)
     found: list[Hypothesis] = []
-    for seed in ranked:
-        partners = np.argsort(-second_order[seed], kind="stable")[:20]
-        partners = np.append(partners[second_order[seed][partners] > 0], seed)
-        if len(partners) < 3:
-            continue
-        T = kabsch(p_t[partners], p_s[partners])
-        inside = _inliers(T, p_t, p_s, config.tolerance_m)
+    for row in np.argsort(-inside.sum(axis=1), kind="stable")[:_REFINED]:
+        T, chosen = poses[row], inside[row]
         for _ in range(3):
-            if inside.sum() < 3:
+            if chosen.sum() < 3:
                 break
-            T = kabsch(p_t[inside], p_s[inside])
-            inside = _inliers(T, p_t, p_s, config.tolerance_m)
-        found.append(Hypothesis(T, int(inside.sum()), len(p_t)))
+            T = kabsch(p_t[chosen], p_s[chosen])
+            chosen = _inliers(T, p_t, p_s, config.tolerance_m)
+        found.append(Hypothesis(T, int(chosen.sum()), len(p_t)))
     found.sort(key=lambda hypothesis: -hypothesis.inliers)
     return _distinct(found, config)
 
 
 def _inliers(T: Array, p_t: Array, p_s: Array, tolerance_m: float) -> npt.NDArray[np.bool_]:
-    return np.asarray(((transform(T, p_s) - p_t) ** 2).sum(axis=1) < tolerance_m**2)
+    """Which pairs (M,) agree with poses (..., 4, 4): (..., M) bool."""
+    moved = np.einsum("...ij,mj->...mi", T[..., :3, :3], p_s) + T[..., None, :3, 3]
+    return np.asarray(((moved - p_t) ** 2).sum(axis=-1) < tolerance_m**2)
 
 
 def differ(T_a: Array, T_b: Array, distance_m: float, angle_rad: float) -> bool:

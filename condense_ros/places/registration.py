@@ -27,9 +27,9 @@ class RegistrationConfig:
     )
     coarse_distance_m: float = parameter(2.0, "correspondence distance of the first pass", low=0.05)
     fine_distance_m: float = parameter(0.7, "correspondence distance of the second pass", low=0.05)
-    iterations: int = parameter(30, "most iterations of a pass", low=1)
+    iterations: int = parameter(20, "most iterations of a pass", low=1)
     covariance_scale: float = parameter(
-        60.0, "how far errors of neighbouring points are correlated; sets the covariance", low=1.0
+        21.0, "how far errors of neighbouring points are correlated; sets the covariance", low=1.0
     )
 
 

@@ -1,6 +1,7 @@
 """The calibrated score: evidence about a pose -> how likely the pose is right.
 
-The weights are a logistic regression over poses proposed in simulated towns.
+The weights are a logistic regression over the poses proposed for queries in simulated towns (seeds
+101 to 103, 1560 poses of which 241 were right); `benchmarks/calibrate_places.py` makes them again.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import numpy.typing as npt
 
 from condense_ros.places.verify import Evidence
 
-_WEIGHTS = np.array([1.0, 6.0, -20.0, 0.0])
-_BIAS = -5.0
+_WEIGHTS = np.array([1.027, 6.131, -7.133, 4.454])
+_BIAS = -7.951
 
 
 def features_of(evidence: Evidence) -> npt.NDArray[np.float64]:
