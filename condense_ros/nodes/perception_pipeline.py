@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 #: clocks further apart than this tell different times (simulated and wall time)
 _OTHER_CLOCK_S = 60.0
+#: answers kept for the report; older ones are only counted
+_REPORTED_ANSWERS = 1000
 _UNKNOWN_COVARIANCE = np.zeros((6, 6))
 
 
@@ -103,6 +105,7 @@ class Pipeline:
         self.latency = LatencyLog()
         self.clouds: Mailbox[bytes] = Mailbox()
         self.answers: Counter[str] = Counter()
+        self._located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
         self.problems: dict[str, str] = {}
         self.newest: tuple[Header, Perception] | None = None
         self._queries: Mailbox[tuple[Header, Perception]] = Mailbox()
@@ -260,6 +263,7 @@ class Pipeline:
                 self._time("relocalise_ms", 1e3 * (time.perf_counter() - started))
                 self._found = located.status == FOUND
                 self.answers[located.status] += 1
+                self._located.append(located)
                 self._publish_located(located)
                 self._queries.done()
             except Exception as error:
@@ -333,6 +337,18 @@ class Pipeline:
                 "waiting": count.waiting,
             },
             "answers": dict(self.answers),
+            "located": [
+                {
+                    "stamp_ns": located.header.stamp_ns,
+                    "status": located.status,
+                    "score": located.score,
+                    "reason": located.reason,
+                    "T_map_base": None
+                    if located.T_map_base is None
+                    else located.T_map_base.ravel().tolist(),
+                }
+                for located in list(self._located)
+            ],
             "latency_ms": self.latency.summary(),
             "warm_up_ms": self.perceiver.warm_up_ms,
             "device": str(self.perceiver.device.torch_device),
