@@ -74,6 +74,7 @@ def test_kill_nine_loses_nothing_acknowledged(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_kill_nine_two_hundred_times(tmp_path):
     rng = np.random.default_rng(1)
     for k in range(200):
