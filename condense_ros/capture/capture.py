@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 #: distinct latched messages kept for the start of a recording
 _MAX_LATCHED = 256
+#: what went wrong is reported for this long
+_RECENT_S = 30.0
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Capture:
         self._pending: deque[_Match] = deque()
         self._latched: dict[tuple[str, bytes], tuple[str, bytes, int, int]] = {}
         self._jumps = 0
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, float]] = {}
         self._writer: BagWriter | None = None
         self._bag = ""
         self._recorder: dict[str, RecordCount] = {}
@@ -184,7 +186,7 @@ class Capture:
     def _refuse(self, topic: str, reason: str, problem: str) -> None:
         with self._lock:
             self._refused[topic][reason] += 1
-            self._problems[topic] = f"{topic}: {problem}"
+            self._note(f"{topic} {reason}", f"{topic}: {problem}")
 
     def add_camera_info(self, topic: str, raw: Bytes, log_ns: int) -> None:
         """Takes a camera_info message."""
@@ -229,7 +231,7 @@ class Capture:
         context = self._context.setdefault(topic, _Context())
         context.received += 1
         context.dropped["malformed"] += 1
-        self._problems[topic] = f"{topic}: {error}"
+        self._note(topic, f"{topic}: {error}")
 
     def _keep(
         self, topic: str, kind: str, raw: Bytes, stamp_ns: int, log_ns: int, static: bool = False
@@ -251,7 +253,7 @@ class Capture:
             try:
                 self._writer.write(topic, kind, raw, stamp_ns, log_ns)
             except BagError as error:  # the topic changed its type, or the writer gave up
-                self._problems["recorder"] = str(error)
+                self._note("recorder", str(error))
 
     # matches
 
@@ -297,7 +299,7 @@ class Capture:
         except CalibrationMissing as error:
             if expired:
                 self._undone[reason] += 1
-                self._problems["calibration"] = str(error)
+                self._note("calibration", str(error))
             return expired
         try:
             pose = self._pose(pivot.stamp_ns)
@@ -306,7 +308,7 @@ class Capture:
             if not expired:
                 return False
             pose = None
-            self._problems["pose"] = f"pairs have no pose: {error}"
+            self._note("pose", f"pairs have no pose: {error}")
         self._problems.pop("calibration", None)
         self._pair(match, pivot, calibration, pose)
         return True
@@ -344,9 +346,12 @@ class Capture:
         try:
             self._writer.pair(record, match.log_ns)
         except BagError as error:
-            self._problems["recorder"] = str(error)
+            self._note("recorder", str(error))
 
     # account
+
+    def _note(self, what: str, text: str) -> None:
+        self._problems[what] = (text, time.monotonic())
 
     def report(self) -> CaptureReport:
         """The state and every count, taken at one instant."""
@@ -369,7 +374,9 @@ class Capture:
             writer = self._writer
             if writer is not None:
                 self._recorder, self._bytes = writer.accounting(), writer.bytes_written
-            warnings = [*self._sync.diagnose(), *self._problems.values()]
+            since = time.monotonic() - _RECENT_S
+            recent = [text for text, at in self._problems.values() if at >= since]
+            warnings = [*self._sync.diagnose(), *recent]
             if writer is not None and writer.problem is not None:
                 warnings.insert(0, str(writer.problem))
             return CaptureReport(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import logging
 import re
 import signal
 import sys
@@ -29,6 +30,8 @@ from condense_ros.errors import CondenseError, EnvironmentProblem
 from condense_ros.transport import use_profile
 
 T = TypeVar("T")
+
+_STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 def _qos(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
@@ -88,7 +91,7 @@ def parameters(node: Node, cls: type[T], prefix: str = "") -> T:
 
 def steady_timer(node: Node, period_s: float, callback: Callable[[], None]) -> None:
     """A timer of real time: one of the node's own clock would stand still without /clock."""
-    node.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    node.create_timer(period_s, callback, clock=_STEADY)
 
 
 def _sides(node: Node, topic: str) -> str:
@@ -103,11 +106,26 @@ def _sides(node: Node, topic: str) -> str:
     return f"publishers: {publishers}; subscriptions: {subscriptions}"
 
 
-def _warn_incompatible(node: Node, topic: str, event: Any) -> None:
-    node.get_logger().warning(
-        f"{topic}: quality of service does not fit, no messages will pass between some of its "
-        f"ends ({event.total_count} so far). {_sides(node, topic)}"
-    )
+def _incompatible(
+    node: Node, topic: str, then: Callable[[], None] | None = None
+) -> Callable[[Any], None]:
+    """A handler that names both sides, a second later: their names are not known at once."""
+    timers: list[Any] = []
+
+    def say() -> None:
+        node.destroy_timer(timers.pop())
+        node.get_logger().warning(
+            f"{topic}: quality of service does not fit, no messages pass between some of its ends. "
+            f"{_sides(node, topic)}"
+        )
+        if then is not None:
+            then()
+
+    def handle(_: Any) -> None:
+        if not timers:
+            timers.append(node.create_timer(1.0, say, clock=_STEADY))
+
+    return handle
 
 
 def subscribe(
@@ -123,19 +141,15 @@ def subscribe(
     Raises:
         EnvironmentProblem: the message type is not installed.
     """
-
-    def incompatible(event: Any) -> None:
-        _warn_incompatible(node, topic, event)
-        if on_incompatible is not None:
-            on_incompatible()
-
     return node.create_subscription(
         message_class(type_name),
         topic,
         callback,
         qos,
         raw=True,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+        event_callbacks=SubscriptionEventCallbacks(
+            incompatible_qos=_incompatible(node, topic, on_incompatible)
+        ),
     )
 
 
@@ -149,9 +163,7 @@ def advertise(node: Node, type_name: str, topic: str, qos: QoSProfile) -> Publis
         message_class(type_name),
         topic,
         qos,
-        event_callbacks=PublisherEventCallbacks(
-            incompatible_qos=lambda event: _warn_incompatible(node, topic, event)
-        ),
+        event_callbacks=PublisherEventCallbacks(incompatible_qos=_incompatible(node, topic)),
     )
 
 
@@ -191,6 +203,23 @@ class SimTimeWatch:
             f"use_sim_time is true, but nothing has come on /clock for {waited:.0f} s. Fix: start "
             "the simulator or replay_node, or set use_sim_time to false"
         )
+
+
+class _ToRos(logging.Handler):
+    """Hands the core's log lines to the node's logger, so that they reach /rosout."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(logging.INFO)
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        else:
+            self._logger.info(text)
 
 
 class Running(Protocol):
@@ -257,6 +286,10 @@ def run(make: Callable[[], Running], argv: Sequence[str] | None) -> int:
 def _spin(running: Running, stop: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(running.node)
+    core, bridge = logging.getLogger("condense_ros"), _ToRos(running.node)
+    level = core.level
+    core.setLevel(logging.INFO)
+    core.addHandler(bridge)
     try:
         with contextlib.suppress(ExternalShutdownException):
             while not (stop.is_set() or running.finished):
@@ -265,6 +298,8 @@ def _spin(running: Running, stop: threading.Event) -> None:
         try:
             running.close()
         finally:
+            core.removeHandler(bridge)
+            core.setLevel(level)
             executor.remove_node(running.node)
             executor.shutdown()
             running.node.destroy_node()

@@ -68,7 +68,6 @@ class CaptureNode:
         self._record = parameters(self.node, RecordConfig, "record.")
         self._capture: Capture | None = None
         self._subscriptions: dict[str, Subscription] = {}
-        self._volatile: list[tuple[str, str, Callable[[bytes], None]]] = []
         self._found: tuple[tuple[str, ...], int] = ((), 0)
         self._bags = 0
         self._warn = Throttle(self._log.warning)
@@ -98,23 +97,19 @@ class CaptureNode:
     # topics
 
     def _look(self) -> None:
-        """Looks for cameras until their number has settled; then replaces unfit subscriptions."""
-        if self._capture is None:
-            topics = self._cameras()
-            before, times = self._found
-            self._found = (topics, times + 1 if topics == before else 1)
-            if topics and self._found[1] >= _SETTLED:
-                self._open(replace(self._config, image_topics=topics))
-            elif not topics and self._found[1] > 2 * _SETTLED:
-                self._warn(
-                    "no camera found yet: no Image or CompressedImage topic has a camera_info "
-                    "topic beside it. Start the cameras, or set image_topics"
-                )
-        while self._volatile:
-            type_name, topic, callback = self._volatile.pop()
-            self.node.destroy_subscription(self._subscriptions.pop(topic))
-            self._listen(type_name, topic, callback, SENSOR_QOS)
-            self._warn(f"{topic} is now heard as it is published; a late start may miss it")
+        """Looks for cameras until their number has settled."""
+        if self._capture is not None:
+            return
+        topics = self._cameras()
+        before, times = self._found
+        self._found = (topics, times + 1 if topics == before else 1)
+        if topics and self._found[1] >= _SETTLED:
+            self._open(replace(self._config, image_topics=topics))
+        elif not topics and self._found[1] > 2 * _SETTLED:
+            self._warn(
+                "no camera found yet: no Image or CompressedImage topic has a camera_info topic "
+                "beside it. Start the cameras, or set image_topics"
+            )
 
     def _cameras(self) -> tuple[str, ...]:
         """Image topics with a publisher and a camera_info topic beside them; raw ones first."""
@@ -159,9 +154,10 @@ class CaptureNode:
         self, type_name: str, topic: str, callback: Callable[[bytes], None], qos: QoSProfile
     ) -> None:
         def unfit() -> None:
-            # replaced by the timer: a subscription must not go while its own event is handled
-            if qos is not SENSOR_QOS and (type_name, topic, callback) not in self._volatile:
-                self._volatile.append((type_name, topic, callback))
+            if qos is not SENSOR_QOS:
+                self.node.destroy_subscription(self._subscriptions.pop(topic))
+                self._listen(type_name, topic, callback, SENSOR_QOS)
+                self._warn(f"{topic} is now heard as it is published; a late start may miss it")
 
         self._subscriptions[topic] = subscribe(self.node, type_name, topic, callback, qos, unfit)
 
