@@ -161,17 +161,18 @@ class Perceiver:
             PerceptionError: the network's output is not finite.
         """
         cloud = source.cloud if isinstance(source, Frame) else source
-        if not self._sensor_checked and len(cloud):
-            self._check_sensor(cloud)
         try:
-            return self._run(cloud, colours)
+            perception = self._run(cloud, colours)
         except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
             if self.device.torch_device.type == "cpu":
                 raise
             self.device = fall_back(f"the GPU failed ({str(error).splitlines()[0]})")
             self.warnings.append(self.device.fallback)
             self._to_device()
-            return self._run(cloud, colours)
+            perception = self._run(cloud, colours)
+        if not self._sensor_checked and cloud.finite().any():
+            self._check_sensor(cloud)
+        return perception
 
     @torch.inference_mode()
     def _run(self, cloud: PointCloud, colours: npt.NDArray[np.uint8] | None) -> Perception:
