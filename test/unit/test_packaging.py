@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import condense_ros
 from condense_ros.resources import config_file, interface_files
@@ -38,13 +39,21 @@ def console_scripts() -> dict[str, str]:
     return dict(re.findall(r'"(\w+) = ([\w.]+:\w+)"', text))
 
 
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    rows = [line.split("#")[0].split(";")[0].strip() for line in lines]
-    return {
-        re.sub(r"[-_.]+", "-", name).lower(): version
-        for name, _, version in (row.partition("==") for row in rows if row)
-    }
+    """Name -> version of the constraints that hold for this Python."""
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        text = line.split("#")[0].strip()
+        if text:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate():
+                assert normal(requirement.name) not in found, f"{requirement.name} is pinned twice"
+                found[normal(requirement.name)] = str(requirement.specifier).removeprefix("==")
+    return found
 
 
 def test_manifests_are_what_ros_accepts() -> None:
@@ -119,7 +128,7 @@ def test_every_requirement_is_pinned() -> None:
     pinned = pins()
     for group in ("CORE", "ROS", "INTERFACES", "DEV"):
         for requirement in setup_value(group):  # type: ignore[attr-defined]
-            name = re.sub(r"[-_.]+", "-", requirement.split("[")[0]).lower()
+            name = normal(requirement.split("[")[0])
             assert name in pinned, f"{requirement} of {group} has no pin in constraints.txt"
 
 
