@@ -41,6 +41,7 @@ ROS = [
     "ros-visualization-msgs",
     "ros-diagnostic-msgs",
     "ros-lifecycle-msgs",
+    "ros-rcl-interfaces",
     "ros-rosgraph-msgs",
     "ros-std-srvs",
 ]
