@@ -245,7 +245,7 @@ class PerceptionNode(LifecycleNode):
         name = f"{self.get_fully_qualified_name()}: perception"
         if self.pipeline is None:
             return Diagnostic(name, ERROR, self._problem)
-        report = self.pipeline.report()
+        report = self.pipeline.report(answers=False)
         clouds = report["clouds"]
         values: dict[str, object] = {
             "received": clouds["received"],

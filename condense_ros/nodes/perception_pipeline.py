@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 _OTHER_CLOCK_S = 60.0
 #: answers kept for the report; older ones are only counted
 _REPORTED_ANSWERS = 1000
-_UNKNOWN_COVARIANCE = np.zeros((6, 6))
+_REPORTED_ANSWERS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +105,8 @@ class Pipeline:
         self.latency = LatencyLog()
         self.clouds: Mailbox[bytes] = Mailbox()
         self.answers: Counter[str] = Counter()
+        #: the newest answers, for the report
+        self.located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
         self._located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
         self.problems: dict[str, str] = {}
         self.newest: tuple[Header, Perception] | None = None
@@ -263,6 +265,7 @@ class Pipeline:
                 self._time("relocalise_ms", 1e3 * (time.perf_counter() - started))
                 self._found = located.status == FOUND
                 self.answers[located.status] += 1
+                self.located.append(located)
                 self._located.append(located)
                 self._publish_located(located)
                 self._queries.done()
@@ -326,8 +329,12 @@ class Pipeline:
 
     # -- account ------------------------------------------------------------------------------
 
-    def report(self) -> dict[str, Any]:
-        """Plain values: the account of the clouds, latencies, answers and problems."""
+    def report(self, answers: bool = True) -> dict[str, Any]:
+        """Plain values: the account of the clouds, latencies, answers and problems.
+
+        Args:
+            answers: also list each of the newest answers.
+        """
         count = self.clouds.count()
         return {
             "clouds": {
@@ -337,6 +344,7 @@ class Pipeline:
                 "waiting": count.waiting,
             },
             "answers": dict(self.answers),
+            "located": [_plain(located) for located in list(self.located)] if answers else [],
             "located": [
                 {
                     "stamp_ns": located.header.stamp_ns,
@@ -357,3 +365,17 @@ class Pipeline:
             "problems": dict(self.problems),
             "places": 0 if self.place_map is None else len(self.place_map),
         }
+
+
+def _plain(located: Located) -> dict[str, Any]:
+    return {
+        "stamp_ns": located.header.stamp_ns,
+        "status": located.status,
+        "T_map_base": None
+        if located.T_map_base is None
+        else [float(value) for value in located.T_map_base.ravel()],
+        "place": located.place,
+        "score": round(float(located.score), 4),
+        "reason": located.reason,
+        "age_s": round(located.age_s, 4),
+    }
