@@ -1,4 +1,4 @@
-"""Runs nodes as child processes of a command: started with the transport they need, always ended."""
+"""Runs nodes as child processes of a command: with the transport they need, always ended."""
 
 from __future__ import annotations
 
