@@ -105,7 +105,7 @@ def pretrain(
     path = out / CHECKPOINT_NAME
     if resume and path.exists() and result.steps_now == 0:
         return path
-    backbone = cast(Backbone, result.parts[recipe.backbone])
+    backbone = cast(Backbone, result.parts[recipe.backbone]).cpu()
     calibrate_batch_norm(backbone, _some_clouds(source, _STATISTICS_FRAMES))
     metadata = {
         "supervision": "none: self-supervised",
