@@ -107,7 +107,6 @@ class Pipeline:
         self.answers: Counter[str] = Counter()
         #: the newest answers, for the report
         self.located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
-        self._located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
         self.problems: dict[str, str] = {}
         self.newest: tuple[Header, Perception] | None = None
         self._queries: Mailbox[tuple[Header, Perception]] = Mailbox()
@@ -266,7 +265,6 @@ class Pipeline:
                 self._found = located.status == FOUND
                 self.answers[located.status] += 1
                 self.located.append(located)
-                self._located.append(located)
                 self._publish_located(located)
                 self._queries.done()
             except Exception as error:
@@ -345,18 +343,6 @@ class Pipeline:
             },
             "answers": dict(self.answers),
             "located": [_plain(located) for located in list(self.located)] if answers else [],
-            "located": [
-                {
-                    "stamp_ns": located.header.stamp_ns,
-                    "status": located.status,
-                    "score": located.score,
-                    "reason": located.reason,
-                    "T_map_base": None
-                    if located.T_map_base is None
-                    else located.T_map_base.ravel().tolist(),
-                }
-                for located in list(self._located)
-            ],
             "latency_ms": self.latency.summary(),
             "warm_up_ms": self.perceiver.warm_up_ms,
             "device": str(self.perceiver.device.torch_device),
