@@ -32,7 +32,7 @@ from condense_ros.playback import Outgoing, PlaybackConfig, Player, open_playbac
 from condense_ros.playback.messages import LATCHED, STATE
 from condense_ros.wire.status import ERROR, OK
 
-#: time for the last best-effort messages to leave, seconds
+#: time for the last messages to arrive, seconds
 _LINGER_S = 0.5
 
 
@@ -115,7 +115,7 @@ class ReplayNode:
             self._error = error
         finally:
             for publisher in filter(None, self._publishers.values()):
-                publisher.wait_for_all_acked(Duration(seconds=2.0))
+                publisher.wait_for_all_acked(Duration(seconds=_LINGER_S))
             self._stopping.wait(_LINGER_S)
             self._ended.set()
 

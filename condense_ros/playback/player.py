@@ -73,7 +73,7 @@ class Player:
         self._sent: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._loops = 0
-        self._begun = 0.0
+        self._begun = self._seconds = 0.0
         self._behind_s = 0.0
         self._error = ""
         self._first = playback.step_at(config.start_s)
@@ -120,7 +120,9 @@ class Player:
 
     def report(self) -> PlayerReport:
         """What was sent so far."""
-        seconds = time.monotonic() - self._begun if self._begun else 0.0
+        seconds = self._seconds
+        if not seconds and self._begun:
+            seconds = time.monotonic() - self._begun
         return PlayerReport(
             dict(self._sent),
             dict(self._bytes),
@@ -147,6 +149,7 @@ class Player:
                 start = self._first if target is None else target
         except CondenseError as error:
             self._error = str(error)
+        self._seconds = time.monotonic() - self._begun
         return self.report()
 
     def _play(self, start: int) -> int | None:
