@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,9 +60,15 @@ def labelled_voxels(backbone: Backbone, frame: Frame, classes: int) -> LabelledV
 
 
 def sample_points(
-    clouds: Sequence[LabelledVoxels], points_per_cloud: int, generator: torch.Generator
+    clouds: Iterable[LabelledVoxels], points_per_cloud: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Random labelled points: (n, C) features and (n,) classes, each point as likely as another."""
+    """Random labelled points: (n, C) features and (n,) classes, each point as likely as another.
+
+    Clouds are taken one at a time, so an iterator that makes them needs the memory of one.
+
+    Raises:
+        TrainingError: no labelled point within range in any cloud.
+    """
     features, classes = [], []
     for cloud in clouds:
         voxel, label = cloud.votes.nonzero(as_tuple=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from condense_ros.config import parameter
 from condense_ros.frame import Frame
 from condense_ros.models import HeadInfo, LinearHead, load_checkpoint, save_checkpoint
 from condense_ros.ontology import Ontology
-from condense_training.evaluate.features import labelled_voxels, sample_points
+from condense_training.evaluate.features import LabelledVoxels, labelled_voxels, sample_points
 from condense_training.evaluate.linear import fit_linear
 
 
@@ -52,11 +52,18 @@ def fit_head(
     config = config or HeadConfig()
     loaded = load_checkpoint(checkpoint)
     backbone = loaded.build_backbone()
-    clouds = [labelled_voxels(backbone, frame, len(ontology)) for frame in frames]
+    count = 0
+
+    def clouds() -> Iterator[LabelledVoxels]:
+        nonlocal count
+        for frame in frames:
+            count += 1
+            yield labelled_voxels(backbone, frame, len(ontology))
+
     generator = torch.Generator().manual_seed(config.seed)
-    features, labels = sample_points(clouds, config.points_per_frame, generator)
+    features, labels = sample_points(clouds(), config.points_per_frame, generator)
     fitted = fit_linear(features, labels, len(ontology), steps=config.steps, l2=config.l2)
-    supervision = f"{len(clouds)} labelled {config.label_source} frames"
+    supervision = f"{count} labelled {config.label_source} frames"
     head = LinearHead(HeadInfo(ontology, supervision, backbone.out_channels))
     with torch.no_grad():
         head.weight.copy_(fitted.weight)
