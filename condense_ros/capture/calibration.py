@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from condense_ros.frame import CameraImage, calibration_id
 from condense_ros.geometry import R_OPTICAL_BODY, Array, CameraModel, se3
 from condense_ros.wire.cdr import Bytes
 
+#: camera_info messages remembered per camera: a pair may be matched after later ones have come
+_RECENT = 64
 _T_OPTICAL_BODY = se3(R_OPTICAL_BODY, np.zeros(3))
 
 
@@ -27,7 +30,7 @@ class ImageFacts:
 
 
 class CalibrationWatch:
-    """Keeps the newest camera_info per camera and all transforms, and names their state.
+    """Keeps the recent camera_info of each camera and all transforms, and names their state.
 
     Args:
         cache_s: how long transforms are kept.
@@ -35,7 +38,7 @@ class CalibrationWatch:
 
     def __init__(self, cache_s: float = 10.0) -> None:
         self.tf = wire.TfBuffer(cache_s)
-        self._cameras: dict[str, CameraModel] = {}
+        self._cameras: dict[str, deque[tuple[int, CameraModel]]] = {}
         self._cached: tuple[object, str] | None = None
 
     def add_camera_info(self, topic: str, raw: Bytes) -> None:
@@ -44,21 +47,27 @@ class CalibrationWatch:
         Raises:
             WireError: malformed, uncalibrated (K = 0), or of an unsupported distortion model.
         """
-        _, camera = wire.decode_camera_info(raw)
-        self._cameras[topic] = camera
+        header, camera = wire.decode_camera_info(raw)
+        recent = self._cameras.setdefault(topic, deque(maxlen=_RECENT))
+        recent.append((header.stamp_ns, camera))
 
     def camera(self, topic: str, image: ImageFacts) -> CameraModel:
-        """The intrinsics for an image.
+        """The intrinsics for an image: of the camera_info sent with it or last before it.
+
+        Where all stamps are later (or of another clock), the one that came last counts.
 
         Raises:
             CalibrationMissing: no usable camera_info came, or it is of another image size.
         """
-        camera = self._cameras.get(topic)
-        if camera is None:
+        recent = self._cameras.get(topic)
+        if recent is None:
             raise CalibrationMissing(
                 f"no camera_info on {topic}",
                 "publish the camera's calibration there; intrinsics are never guessed",
             )
+        # reversed: of equal stamps, the one that came last
+        before = [entry for entry in reversed(recent) if entry[0] <= image.stamp_ns]
+        _, camera = max(before, key=lambda entry: entry[0]) if before else recent[-1]
         if (camera.width, camera.height) != (image.width, image.height):
             raise CalibrationMissing(
                 f"{topic} is for {camera.width}x{camera.height}, the image is "

@@ -104,7 +104,7 @@ class BagCalibration:
         for buffer in (self._static(known), self._static(len(self._statics))):
             try:
                 if buffer.is_static(target, source):
-                    return buffer.lookup(target, source)
+                    return buffer.lookup(target, source, stamp_ns)
             except CalibrationMissing:
                 pass
         return self.around(log_ns).lookup(target, source, stamp_ns)

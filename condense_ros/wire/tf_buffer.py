@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,22 +12,29 @@ from condense_ros.geometry import Array, check_se3, interpolate_pose, inverse
 from condense_ros.wire.header import SECOND_NS
 from condense_ros.wire.poses import StampedTransform
 
+#: different poses of one static link that are remembered
+_STATIC_HISTORY = 256
+
 
 @dataclass
 class _Link:
-    """How a frame hangs on its parent; a static link has one pose, valid at all times."""
+    """How a frame hangs on its parent, and its poses by stamp."""
 
     parent: str
     static: bool
     stamps: list[int] = field(default_factory=list)
     poses: list[Array] = field(default_factory=list)
+    last: Array | None = None
 
 
 class TfBuffer:
     """Transforms of the last `cache_s` seconds per link; static ones for ever.
 
-    Dynamic transforms are interpolated, never extrapolated. A link that is missing, or not known at
-    the time asked for, raises; identity is never assumed.
+    Dynamic transforms are interpolated, never extrapolated. A static transform holds from its stamp
+    until another one is published for the same link; at times before all stamps (a mounting is
+    often stamped when its publisher started, or by another clock) the one that came last holds, as
+    in tf2. A link that is missing, or not known at the time asked for, raises; identity is never
+    assumed.
     """
 
     def __init__(self, cache_s: float = 10.0) -> None:
@@ -54,7 +61,7 @@ class TfBuffer:
                 )
             link = self._links[child] = _Link(parent, static)
         if static:
-            link.stamps, link.poses = [transform.stamp_ns], [T]
+            self._add_static(link, transform.stamp_ns, T)
             return True
         stamps = link.stamps
         if stamps and transform.stamp_ns < stamps[-1] - self._cache_ns:
@@ -69,6 +76,18 @@ class TfBuffer:
         if old > 64 or old > len(stamps) // 2:  # in strides: deleting from the front is linear
             del stamps[:old], link.poses[:old]
         return True
+
+    @staticmethod
+    def _add_static(link: _Link, stamp_ns: int, T: Array) -> None:
+        link.last = T
+        at = bisect_left(link.stamps, stamp_ns)
+        if at < len(link.stamps) and link.stamps[at] == stamp_ns:
+            link.poses[at] = T
+        elif at == 0 or not np.array_equal(link.poses[at - 1], T):
+            # publishers that repeat themselves add nothing; a mounting that changed does
+            link.stamps.insert(at, stamp_ns)
+            link.poses.insert(at, T)
+            del link.stamps[:-_STATIC_HISTORY], link.poses[:-_STATIC_HISTORY]
 
     def clear(self) -> None:
         """Forgets dynamic transforms, as after a jump of the clock; static ones stay."""
@@ -109,9 +128,12 @@ class TfBuffer:
     def _at(self, child: str, stamp_ns: int | None) -> Array:
         """T_parent_child at a time; the newest for None."""
         link = self._links[child]
-        if link.static or stamp_ns is None:
-            return link.poses[-1]
         stamps = link.stamps
+        if link.last is not None:
+            at = 0 if stamp_ns is None else bisect_right(stamps, stamp_ns)
+            return link.poses[at - 1] if at else link.last
+        if stamp_ns is None:
+            return link.poses[-1]
         at = bisect_left(stamps, stamp_ns)
         if at < len(stamps) and stamps[at] == stamp_ns:
             return link.poses[at]

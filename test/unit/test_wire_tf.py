@@ -96,7 +96,20 @@ def test_out_of_order_and_repeated_stamps():
 
 def test_static_transform_published_differently(buffer):
     buffer.add(StampedTransform(9, "base", "cam", np.eye(4)), static=True)
-    np.testing.assert_allclose(buffer.lookup("base", "cam", 0), np.eye(4))
+    np.testing.assert_allclose(buffer.lookup("base", "cam", 9), np.eye(4))
+    np.testing.assert_allclose(buffer.lookup("base", "cam"), np.eye(4))
+
+
+def test_static_transform_holds_from_its_stamp():
+    """A mounting that changes is looked up as it was when the data were taken."""
+    buffer = TfBuffer()
+    for stamp, x in ((20, 2.0), (10, 1.0), (21, 2.0)):
+        T = se3(np.eye(3), [x, 0, 0])
+        buffer.add(StampedTransform(stamp, "base", "cam", T), static=True)
+    found = [buffer.lookup("base", "cam", stamp)[0, 3] for stamp in (10, 19, 20, 99)]
+    assert found == [1.0, 1.0, 2.0, 2.0]
+    # before all stamps, and without one, what came last counts
+    assert buffer.lookup("base", "cam", 5)[0, 3] == buffer.lookup("base", "cam")[0, 3] == 2.0
 
 
 def test_frame_moves_to_another_parent(buffer):
