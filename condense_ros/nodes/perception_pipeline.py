@@ -56,8 +56,9 @@ log = logging.getLogger(__name__)
 #: clocks further apart than this tell different times (simulated and wall time)
 _OTHER_CLOCK_S = 60.0
 #: answers kept for the report; older ones are only counted
-_REPORTED_ANSWERS = 1000
 _REPORTED_ANSWERS = 10_000
+#: a problem that has not come back for this long is over
+_PROBLEM_LASTS_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ class Pipeline:
         self.answers: Counter[str] = Counter()
         #: the newest answers, for the report
         self.located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, float]] = {}
         self.newest: tuple[Header, Perception] | None = None
         self._queries: Mailbox[tuple[Header, Perception]] = Mailbox()
         self._publish, self._answer = publish, answer
@@ -153,7 +154,7 @@ class Pipeline:
                 with self._tf_lock:
                     self._tf.add(transform, static=static)
         except CondenseError as error:
-            self.problems["tf"] = str(error)
+            self._problem("tf", str(error))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None) -> Array:
         """T_target_source (4, 4).
@@ -175,14 +176,14 @@ class Pipeline:
             try:
                 reason = self._segment(raw, waited_s)
             except WireError as error:
-                reason, self.problems["cloud"] = "malformed", str(error)
+                reason = self._problem("cloud", str(error), "malformed")
             except FrameError as error:
-                reason, self.problems["cloud"] = "unfit", str(error)
+                reason = self._problem("cloud", str(error), "unfit")
             except PerceptionError as error:
-                reason, self.problems["network"] = "not_finite", str(error)
+                reason = self._problem("network", str(error), "not_finite")
             except Exception as error:
                 log.exception("a cloud could not be processed")
-                reason, self.problems["internal"] = "internal_error", repr(error)
+                reason = self._problem("internal", repr(error), "internal_error")
             if reason:
                 self.clouds.drop(reason)
             else:
@@ -194,13 +195,12 @@ class Pipeline:
         message = decode_cloud(raw)
         age_s = 1e-9 * (self._now_ns() - message.header.stamp_ns)
         if abs(age_s) > _OTHER_CLOCK_S:
-            self.problems["clock"] = (
+            self._problem(
+                "clock",
                 f"the clouds' stamps and this node's clock differ by {age_s:.1f} s: set "
-                "use_sim_time where time is simulated, synchronise the clocks where it is not"
+                "use_sim_time where time is simulated, synchronise the clocks where it is not",
             )
             age_s = waited_s
-        else:
-            self.problems.pop("clock", None)
         if age_s > self.parameters.max_age_s:
             return "too_old"
         cloud = message.cloud()
@@ -269,7 +269,7 @@ class Pipeline:
                 self._queries.done()
             except Exception as error:
                 log.exception("a cloud could not be relocalised")
-                self.problems["relocalisation"] = str(error) or repr(error)
+                self._problem("relocalisation", str(error) or repr(error))
                 self._queries.drop("internal_error")
 
     def locate(self, header: Header, perception: Perception) -> Located:
@@ -284,9 +284,8 @@ class Pipeline:
             )
             try:
                 answer = relocalise(place_map, perception.observation, config)
-                self.problems.pop("map", None)
             except MapError as error:
-                self.problems["map"] = str(error)
+                self._problem("map", str(error))
                 answer = PlaceAnswer(UNKNOWN, None, None, 0.0, None, str(error))
         status, reason = answer.status, answer.reason
         T_map_base, covariance = None, None
@@ -295,10 +294,9 @@ class Pipeline:
                 T_lidar_base = self.lookup(header.frame_id, parameters.base_frame, header.stamp_ns)
                 T_map_base = answer.T_map_lidar @ T_lidar_base
                 covariance = covariance_at(answer.covariance, answer.T_map_lidar, T_lidar_base)
-                self.problems.pop("calibration", None)
             except CalibrationMissing as error:
                 # the lidar is found, the base is not: where it sits on the base is never guessed
-                self.problems["calibration"] = str(error)
+                self._problem("calibration", str(error))
                 status, reason = UNKNOWN, str(error)
         age_s = 1e-9 * (self._now_ns() - header.stamp_ns)
         place = ""
@@ -325,6 +323,17 @@ class Pipeline:
         self.latency.add(stage, milliseconds)
         self._duration(stage, milliseconds)
 
+    def _problem(self, topic: str, text: str, reason: str = "") -> str:
+        """Notes what is wrong; returns `reason`."""
+        self._problems[topic] = (text, time.monotonic())
+        return reason
+
+    def problems(self) -> dict[str, str]:
+        """What has been wrong within the last ten seconds, by topic."""
+        now = time.monotonic()
+        recent = list(self._problems.items())
+        return {topic: text for topic, (text, at) in recent if now - at < _PROBLEM_LASTS_S}
+
     # -- account ------------------------------------------------------------------------------
 
     def report(self, answers: bool = True) -> dict[str, Any]:
@@ -348,7 +357,7 @@ class Pipeline:
             "device": str(self.perceiver.device.torch_device),
             "fallback": self.perceiver.device.fallback,
             "warnings": list(self.perceiver.warnings),
-            "problems": dict(self.problems),
+            "problems": self.problems(),
             "places": 0 if self.place_map is None else len(self.place_map),
         }
 
