@@ -33,6 +33,10 @@ class RegistrationConfig:
     )
 
 
+#: fewer points have no surface
+LEAST_POINTS = 20
+
+
 class Aligned:
     """A cloud made ready for alignment: downsampled, with covariances and a search tree.
 
@@ -43,20 +47,28 @@ class Aligned:
 
     def __init__(self, xyz: npt.NDArray[np.floating], voxel_m: float | None) -> None:
         points = np.asarray(xyz, np.float64) if voxel_m is None else downsample(xyz, voxel_m)
-        self.cloud = small_gicp.PointCloud(points)
-        self.tree = small_gicp.KdTree(self.cloud, num_threads=1)
-        if len(points) >= 10:
+        self.xyz: Array = points
+        self.normals: Array = np.zeros_like(points)
+        self.cloud = self.tree = None
+        if len(points) >= LEAST_POINTS:
+            self.cloud = small_gicp.PointCloud(points)
+            self.tree = small_gicp.KdTree(self.cloud, num_threads=1)
             small_gicp.estimate_normals_covariances(
                 self.cloud, self.tree, num_neighbors=12, num_threads=1
             )
-        self.xyz: Array = points
-        self.normals: Array = self.cloud.normals()[:, :3] if len(points) else np.zeros((0, 3))
+            self.normals = self.cloud.normals()[:, :3]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are points enough to align anything with."""
+        return self.cloud is not None
 
     def __len__(self) -> int:
         return len(self.xyz)
 
     def distance(self, xyz: Array) -> Array:
-        """Distance in metres of points (N, 3) to their nearest point of this cloud."""
+        """Distance in metres of points (N, 3) to their nearest point of this usable cloud."""
+        assert self.tree is not None
         _, squared = self.tree.batch_nearest_neighbor_search(xyz, num_threads=1)
         return np.sqrt(np.asarray(squared, np.float64))
 

@@ -14,6 +14,7 @@ from condense_ros.places.observation import Observation
 from condense_ros.places.place import Place
 from condense_ros.places.place_map import PlaceMap
 from condense_ros.places.registration import (
+    LEAST_POINTS,
     RegistrationConfig,
     register,
     register_coarsely,
@@ -101,11 +102,13 @@ def relocalise(
     searched = time.perf_counter()
     if not len(ids):
         return PlaceAnswer(UNKNOWN, None, None, 0.0, None, "the map is empty")
-    if not len(query.keypoints):
+    if not len(query.keypoints) or not query.aligned.usable or not query.coarse.usable:
         return PlaceAnswer(UNKNOWN, None, None, 0.0, None, "the cloud has too few points")
     proposals: list[tuple[Place, Hypothesis]] = []
     for id in ids:
         place = place_map.place(int(id))
+        if len(place.observation.cloud) < LEAST_POINTS:
+            continue
         for hypothesis in find_poses(place.observation.keypoints, query.keypoints, config.matching):
             proposals.append((place, hypothesis))
     proposals.sort(key=lambda proposal: -proposal[1].inliers)

@@ -75,7 +75,7 @@ def gather_evidence(
     ):
         upright = source.coarse.xyz[_upright(source.coarse.normals)]
         points = transform(T_target_source, upright)
-        if len(points) < 20 or not len(target.aligned):
+        if len(points) < 20 or not target.aligned.usable:
             return Evidence(inliers, inliers / max(matches, 1), 0.0, 1.0, 0.0, 0.0)
         agree, through = target.depth.compare(points, config.free_margin_m, config.free_relative)
         seen = agree | through
