@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 
@@ -75,9 +76,13 @@ class Town:
         self.away = see(sim.poses_never_visited(world, driven, 60, rng), 2 * 10**15)
 
 
-def position(frame: Frame) -> Array:
+def pose_of(frame: Frame) -> Array:
     assert frame.T_world_lidar is not None
-    return frame.T_world_lidar[:3, 3]
+    return frame.T_world_lidar
+
+
+def position(frame: Frame) -> Array:
+    return pose_of(frame)[:3, 3]
 
 
 def recall(town: Town, describe: Callable[[Frame], np.ndarray]) -> list[float]:
@@ -87,7 +92,7 @@ def recall(town: Town, describe: Callable[[Frame], np.ndarray]) -> list[float]:
     empty = observe(np.zeros((0, 3)), stored[0])
     for frame, descriptor in zip(town.stored, stored, strict=True):
         observation = type(empty)(descriptor, empty.keypoints, empty.cloud, empty.depth)
-        place_map.add(Place(observation, frame.T_world_lidar, frame.stamp_ns))
+        place_map.add(Place(observation, pose_of(frame), frame.stamp_ns))
     places = np.stack([position(frame) for frame in town.stored])
     hits = []
     for frame in town.beside:
@@ -102,7 +107,7 @@ def ask(town: Town, strangers: list[Frame]) -> tuple[PlaceMap, list[Trial], list
     place_map = PlaceMap(None, MapHeader("none", RING_HEIGHT, RING_HEIGHT_SIZE))
     for frame in town.stored:
         observation = observe(frame.cloud.xyz, ring_height(frame.cloud.xyz))
-        place_map.add(Place(observation, frame.T_world_lidar, frame.stamp_ns))
+        place_map.add(Place(observation, pose_of(frame), frame.stamp_ns))
     asked = [*town.beside, *town.away, *strangers]
     trials = []
     for number, frame in enumerate(asked):
@@ -111,13 +116,15 @@ def ask(town: Town, strangers: list[Frame]) -> tuple[PlaceMap, list[Trial], list
     return place_map, trials, asked
 
 
-def judged_poses(town: Town, trials: list[Trial], asked: list[Frame]) -> tuple[Array, Array]:
+def judged_poses(
+    town: Town, trials: list[Trial], asked: list[Frame]
+) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Features of all poses that were verified, and whether each was right."""
     features, right = [], []
     for number, (trial, frame) in enumerate(zip(trials, asked, strict=True)):
         foreign = number >= len(town.beside) + len(town.away)
         for pose in trial.answer.judged:
-            metres, degrees = pose_error(pose.T_map_lidar, frame.T_world_lidar)
+            metres, degrees = pose_error(pose.T_map_lidar, pose_of(frame))
             good = not foreign and metres < 0.5 and degrees < 3
             if good or foreign or metres > 2 or degrees > 10:
                 features.append(features_of(pose.evidence))
@@ -125,7 +132,7 @@ def judged_poses(town: Town, trials: list[Trial], asked: list[Frame]) -> tuple[A
     return np.array(features), np.array(right)
 
 
-def fit(features: Array, right: Array) -> tuple[Array, float]:
+def fit(features: Array, right: npt.NDArray[np.bool_]) -> tuple[Array, float]:
     """Weights and bias of a logistic regression, both classes weighted alike."""
     mean, spread = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / spread
