@@ -88,7 +88,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="condense_ros maintainers",
-    maintainer_email="maintainers@condense-ros.org",
+    maintainer_email="maintainers@example.org",
     python_requires=">=3.10",
     packages=[*packages, *training, f"{NAME}._data.config", f"{NAME}._data.interfaces"],
     package_dir={
