@@ -76,6 +76,9 @@ def run(out: Path, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     plan = QUICK if quick else FULL
     console = Console(stderr=True)
     require_ros()
+    # one thread each: nodes, workers and learning share the cores, and a pool of threads that waits
+    # for a core taken by another process is many times slower than a single thread
+    os.environ["OMP_NUM_THREADS"] = "1"
     out = Path(out).absolute()
     _prepare(out)
     # the demo's own domain: a robot on the same machine neither hears nor disturbs it
