@@ -31,7 +31,7 @@ def drive(tmp_path_factory) -> Path:
 
 
 def config(**trainer: Any) -> PretrainConfig:
-    run = TrainerConfig(progress=False, **{"save_every_steps": 3, **trainer})
+    run = TrainerConfig(progress=False, **{"save_every_steps": 3, "threads": 1, **trainer})
     return PretrainConfig(settings=SETTINGS, trainer=run)
 
 
@@ -43,24 +43,20 @@ def losses(out: Path) -> list[tuple[str, int, float, float]]:
 @pytest.fixture(scope="module")
 def uninterrupted(drive, tmp_path_factory) -> tuple[list[Any], dict[str, torch.Tensor]]:
     out = tmp_path_factory.mktemp("whole")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     checkpoint = pretrain([drive], out, config())
-    torch.set_num_threads(threads)
     return losses(out), load_checkpoint(checkpoint).state
 
 
 PROGRAM = """
-import json, sys, time, torch
+import json, sys, time
 from pathlib import Path
 from condense_training import PretrainConfig, pretrain
 from condense_training.trainer import TrainerConfig
-torch.set_num_threads(1)
 drive, out, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 def slow(record):
     print(record.stage, record.step, flush=True)
     time.sleep(0.05)
-run = TrainerConfig(progress=False, save_every_steps=3)
+run = TrainerConfig(progress=False, save_every_steps=3, threads=1)
 pretrain([Path(drive)], Path(out), PretrainConfig(settings=settings, trainer=run), on_step=slow)
 """
 
@@ -92,7 +88,6 @@ def test_67_killed_and_resumed_run_is_bit_equal(drive, uninterrupted, tmp_path, 
     wait_for(process, at)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
-    torch.set_num_threads(1)
     checkpoint = pretrain([drive], tmp_path, config())
     expected_losses, expected_state = uninterrupted
     assert losses(tmp_path) == expected_losses
@@ -112,7 +107,6 @@ def test_stopped_by_the_user_it_saves_and_says_how_to_go_on(drive, uninterrupted
     saved = load_state(tmp_path)
     assert saved is not None
     assert saved["position"]["total"] == len(losses(tmp_path))  # not one step lost
-    torch.set_num_threads(1)
     pretrain([drive], tmp_path, config())
     assert losses(tmp_path) == uninterrupted[0]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from condense_ros.errors import CondenseError, TrainingError
-from condense_training.files import write_atomically
+from condense_ros.files import write_atomically
 from condense_training.frames import FrameSource, epoch_order
 from condense_training.recipe import Batch, Sample, Stage
 

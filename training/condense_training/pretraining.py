@@ -14,12 +14,13 @@ from rich.console import Console
 
 from condense_ros.config import parameter
 from condense_ros.errors import CondenseError
+from condense_ros.files import write_atomically
 from condense_ros.frame import PointCloud
 from condense_ros.models import Backbone, Checkpoint, save_checkpoint
 from condense_training.batch_norm import calibrate_batch_norm
-from condense_training.files import write_atomically
 from condense_training.frames import FrameSource, spread
 from condense_training.recipes import build_recipe
+from condense_training.threads import cpu_threads
 from condense_training.trainer import StepRecord, TrainerConfig, train
 
 CHECKPOINT_NAME = "backbone.safetensors"
@@ -98,15 +99,17 @@ def pretrain(
     source = FrameSource(data, stride=config.frame_stride, limit=config.frame_limit)
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    result = train(
-        recipe, source, out, config.trainer, resume=resume, on_step=on_step, console=console
-    )
+    with cpu_threads(config.trainer.threads):
+        result = train(
+            recipe, source, out, config.trainer, resume=resume, on_step=on_step, console=console
+        )
     stages = _losses(out / "log.jsonl")
     path = out / CHECKPOINT_NAME
     if resume and path.exists() and result.steps_now == 0:
         return path
     backbone = cast(Backbone, result.parts[recipe.backbone]).cpu()
-    calibrate_batch_norm(backbone, _some_clouds(source, _STATISTICS_FRAMES))
+    with cpu_threads(config.trainer.threads):
+        calibrate_batch_norm(backbone, _some_clouds(source, _STATISTICS_FRAMES))
     metadata = {
         "supervision": "none: self-supervised",
         "preset": config.preset,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from condense_ros.errors import TrainingError
-from condense_training.files import write_atomically
+from condense_ros.files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -50,6 +50,9 @@ class TrainerConfig:
         0.1, "share of the frames that may be unreadable", low=0.0, high=1.0
     )
     prefetch: bool = parameter(True, "make the next batch in a thread while one is learned from")
+    threads: int = parameter(
+        0, "CPU threads per operator; 0: OMP_NUM_THREADS, or else half of the cores", low=0
+    )
     progress: bool = parameter(True, "show progress on the terminal")
 
 

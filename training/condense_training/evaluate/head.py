@@ -14,6 +14,7 @@ from condense_ros.models import HeadInfo, LinearHead, load_checkpoint, save_chec
 from condense_ros.ontology import Ontology
 from condense_training.evaluate.features import LabelledVoxels, labelled_voxels, sample_points
 from condense_training.evaluate.linear import fit_linear
+from condense_training.threads import cpu_threads
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def fit_head(
             yield labelled_voxels(backbone, frame, len(ontology))
 
     generator = torch.Generator().manual_seed(config.seed)
-    features, labels = sample_points(clouds(), config.points_per_frame, generator)
-    fitted = fit_linear(features, labels, len(ontology), steps=config.steps, l2=config.l2)
+    with cpu_threads():
+        features, labels = sample_points(clouds(), config.points_per_frame, generator)
+        fitted = fit_linear(features, labels, len(ontology), steps=config.steps, l2=config.l2)
     supervision = f"{count} labelled {config.label_source} frames"
     head = LinearHead(HeadInfo(ontology, supervision, backbone.out_channels))
     with torch.no_grad():

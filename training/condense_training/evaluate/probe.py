@@ -20,6 +20,7 @@ import torch
 
 from condense_ros.config import parameter
 from condense_ros.errors import TrainingError
+from condense_ros.files import write_atomically
 from condense_ros.frame import Frame
 from condense_ros.models import Backbone, BackboneConfig, build_backbone, load_checkpoint
 from condense_ros.ontology import Ontology
@@ -27,8 +28,8 @@ from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.evaluate.features import LabelledVoxels, labelled_voxels, sample_points
 from condense_training.evaluate.linear import LinearClassifier, fit_linear
 from condense_training.evaluate.metrics import Confusion
-from condense_training.files import write_atomically
 from condense_training.frames import FrameSource, spread
+from condense_training.threads import cpu_threads
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,13 @@ class Prober:
         self.ontology, self.config = ontology, config
 
     def _features(self, backbone: Backbone) -> tuple[list[LabelledVoxels], list[LabelledVoxels]]:
-        calibrate_batch_norm(backbone, (frame.cloud for frame in self.train))
         classes = len(self.ontology)
-        train, test = (
-            [labelled_voxels(backbone, frame, classes) for frame in frames]
-            for frames in (self.train, self.test)
-        )
+        with cpu_threads():
+            calibrate_batch_norm(backbone, (frame.cloud for frame in self.train))
+            train, test = (
+                [labelled_voxels(backbone, frame, classes) for frame in frames]
+                for frames in (self.train, self.test)
+            )
         return train, test
 
     def _one_seed(
@@ -156,7 +158,8 @@ class Prober:
         config, classes = self.config, len(self.ontology)
         generator = torch.Generator().manual_seed(seed)
         features, labels = sample_points(train, config.points_per_frame, generator)
-        classifier = fit_linear(features, labels, classes, steps=config.steps, l2=config.l2)
+        with cpu_threads():
+            classifier = fit_linear(features, labels, classes, steps=config.steps, l2=config.l2)
         return evaluate_classifier(classifier, test, classes)
 
     def _result(self, network: str, confusions: Sequence[Confusion]) -> ProbeResult:
