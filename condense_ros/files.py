@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 from condense_ros.errors import StorageFull
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: what the operating system says when a device, a quota or a file size limit is exhausted
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(
+    path: Path,
+    content: bytes | str,
+    *,
+    fix: str = "free space and run the same command again; what was written before is intact",
+) -> None:
     """Writes a temporary file, syncs it and renames it over `path`.
+
+    Args:
+        content: text is stored as UTF-8.
+        fix: what the error advises when there is no room.
 
     Raises:
         StorageFull: no room; `path` is as it was before.
+        OSError: the folder does not exist or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself survives a power cut
-        finally:
-            os.close(folder)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in _NO_ROOM:
-            raise StorageFull(
-                f"no room to write {path} ({len(content)} bytes)",
-                "free space and run the same command again; what was written before is intact",
-            ) from error
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise StorageFull(f"no room to write {path} ({len(data)} bytes)", fix) from error
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder survive a power loss.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -104,31 +102,3 @@ def metadata_text(files: Sequence[FileStats], types: Mapping[str, tuple[str, str
         ],
     }
     return str(yaml.safe_dump({"rosbag2_bagfile_information": information}, sort_keys=False))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file so that at every instant the old or the new text is there, on disk.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes new names in a folder survive a power loss.
-
-    Raises:
-        OSError: the folder cannot be opened.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

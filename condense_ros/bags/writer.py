@@ -16,14 +16,14 @@ from types import TracebackType
 from condense_ros.bags.config import MIB, RecordConfig
 from condense_ros.bags.counts import RecordCount, Tally
 from condense_ros.bags.latched import Latched
-from condense_ros.bags.metadata import FileStats, metadata_text, sync_folder, write_atomically
+from condense_ros.bags.metadata import FileStats, metadata_text
 from condense_ros.bags.pairs import PAIR_TOPIC, PAIR_TYPE, PairRecord
 from condense_ros.bags.segment import Segment
 from condense_ros.errors import BagError, CondenseError, StorageFull
+from condense_ros.files import NO_ROOM, sync_folder, write_atomically
 from condense_ros.wire import cdr
 
 _log = logging.getLogger(__name__)
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 #: room beyond the queue's bound for messages too small to fill it: pairs, calibration, tf
 _SMALL, _RESERVE = 8192, MIB
 
@@ -75,7 +75,7 @@ class BagWriter:
             self._guard()
             self._open_segment()
             self._write_metadata()
-        except OSError as error:
+        except (OSError, StorageFull) as error:
             os.close(self._lock_fd)
             raise self._typed(error) from error
         self._thread = threading.Thread(target=self._run, name="bag-writer", daemon=True)
@@ -385,7 +385,7 @@ class BagWriter:
             segment.end()
             self._open_segment()
             self._write_metadata()
-        except OSError as error:
+        except (OSError, StorageFull) as error:
             self._report(error)
 
     def _open_segment(self) -> None:
@@ -412,7 +412,7 @@ class BagWriter:
             try:
                 segment.end()
                 self._write_metadata()
-            except OSError as error:
+            except (OSError, StorageFull) as error:
                 self._report(error)
             return
         if self._segment is not None:
@@ -426,20 +426,20 @@ class BagWriter:
                 self._report(error)
         try:
             self._write_metadata()
-        except OSError as error:
+        except (OSError, StorageFull) as error:
             _log.error("metadata.yaml of %s could not be written: %s", self.folder, error)
 
     def _reason(self) -> str:
         return "storage_full" if isinstance(self.problem, StorageFull) else "io_error"
 
-    def _report(self, error: OSError) -> None:
+    def _report(self, error: OSError | StorageFull) -> None:
         if self.problem is None:
             _log.error("recording to %s is interrupted: %s", self.folder, error)
         self.problem = self._typed(error)
         self._retry_at = time.monotonic() + self.config.retry_s
 
-    def _typed(self, error: OSError) -> CondenseError:
-        if error.errno in _NO_SPACE:
+    def _typed(self, error: OSError | StorageFull) -> CondenseError:
+        if isinstance(error, StorageFull) or error.errno in NO_ROOM:
             return StorageFull(
                 f"no room on the disk of {self.folder} (at least {self.config.min_free_mib:g} MiB "
                 "must stay free)",

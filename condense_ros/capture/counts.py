@@ -75,4 +75,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         StorageFull: no room.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, json.dumps(content, indent=1) + "\n")

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
-from condense_ros.errors import CheckpointError, StorageFull
+from condense_ros.errors import CheckpointError
+from condense_ros.files import write_atomically
 
 
 def _hash_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes a file so that a crash leaves either the old or the new one."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name itself survives a power cut
-        finally:
-            os.close(folder)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_hashed(path: Path, data: bytes) -> None:
@@ -49,14 +27,10 @@ def write_hashed(path: Path, data: bytes) -> None:
         # a file that loads
         line, beside = f"{digest}  {path.name}\n", _hash_path(path)
         before = beside.read_bytes() if path.exists() and beside.exists() else b""
-        _replace(beside, line.encode() + before)
-        _replace(path, data)
-        _replace(beside, line.encode())
+        write_atomically(beside, line.encode() + before)
+        write_atomically(path, data)
+        write_atomically(beside, line.encode())
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"no room for the checkpoint {path}", "free space or choose another folder"
-            ) from error
         raise CheckpointError(
             f"cannot write the checkpoint {path}: {error}", "check the folder's permissions"
         ) from error

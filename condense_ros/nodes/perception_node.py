@@ -185,7 +185,7 @@ class PerceptionNode(LifecycleNode):
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.pipeline.report(), indent=1) + "\n"
-            write_atomically(Path(path), text.encode())
+            write_atomically(Path(path), text)
         except (OSError, CondenseError) as error:
             self.get_logger().error(f"no report: {error}")
 

@@ -16,7 +16,6 @@ number of workers nor on interruptions.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import multiprocessing
@@ -35,7 +34,8 @@ import cv2
 import numpy as np
 
 from condense_ros.config import parameter
-from condense_ros.errors import SimulationError, StorageFull
+from condense_ros.errors import SimulationError
+from condense_ros.files import write_atomically
 from condense_ros.frame import Frame
 from condense_ros.geometry import Array
 from condense_ros.sim.classes import ontology
@@ -218,19 +218,9 @@ def _finished(out: Path, config: SimulationConfig, index: int) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_atomically(path, data, fix="free some space and run again; it will go on from here")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"no room left for {path}", "free some space and run again; it will go on from here"
-            ) from error
         raise SimulationError(f"cannot write {path}: {error}", "check the folder") from error
 
 

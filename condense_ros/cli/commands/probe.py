@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +37,7 @@ def probe(
     settings = parameters(ProbeConfig, config, param)
     comparison = compare(checkpoint, train or [], test or [], settings)
     if out is not None:
-        from condense_training.files import write_atomically
-
-        write_atomically(out, json.dumps(comparison.to_dict(), indent=1).encode())
+        comparison.save(out)
     show(comparison)
 
 
