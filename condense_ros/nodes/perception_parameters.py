@@ -30,7 +30,7 @@ class PerceptionParameters:
         1.0, "least time between two relocalisations; 0 as often as possible", low=0.0
     )
     relocalise_mode: str = parameter("always", "always, until_found or off")
-    candidates: int = parameter(25, "most similar places that are verified", low=1)
+    candidates: int = parameter(10, "most similar places that are verified", low=1)
     accept_score: float = parameter(0.5, "score from which a pose is given", low=0.0, high=1.0)
     autostart: bool = parameter(False, "configure and activate without a lifecycle manager")
     report: str = parameter("", "JSON file with accounts and latencies, written at the end")

@@ -29,7 +29,7 @@ FOUND, AMBIGUOUS, UNKNOWN = "found", "ambiguous", "unknown"
 class RelocaliseConfig:
     """How many places are looked at, and when an answer is given."""
 
-    candidates: int = parameter(25, "most similar places whose keypoints are matched", low=1)
+    candidates: int = parameter(10, "most similar places whose keypoints are matched", low=1)
     verified: int = parameter(4, "poses that are registered and judged", low=1)
     ambiguous_margin: float = parameter(
         0.3, "a second pose within this score of the best makes the answer ambiguous", low=0.0
