@@ -92,7 +92,8 @@ class Capture:
         self._undone: Counter[str] = Counter()
         self._context: dict[str, _Context] = {}
         self._pending: deque[_Match] = deque()
-        self._latched: dict[tuple[str, bytes], tuple[str, bytes, int, int]] = {}
+        self._latched: dict[tuple[str, bytes], tuple[str, bytes, int]] = {}
+        self._prologue: list[tuple[str, str, bytes, int]] = []
         self._jumps = 0
         self._problems: dict[str, tuple[str, float]] = {}
         self._writer: BagWriter | None = None
@@ -127,8 +128,10 @@ class Capture:
             # what waits now was not recorded, so no pair may refer to it
             self._sync.reset("recording_started")
             self._drop_pending("recording_started")
-            for (topic, _), (kind, raw, stamp_ns, log_ns) in self._latched.items():
-                writer.write(topic, kind, raw, stamp_ns, log_ns)
+            self._prologue = [
+                (topic, kind, raw, stamp_ns)
+                for (topic, _), (kind, raw, stamp_ns) in self._latched.items()
+            ]
             self._writer, self._bag = writer, str(writer.folder)
 
     def stop(self) -> None:
@@ -140,6 +143,7 @@ class Capture:
         self._sync.finish()
         self.resolve(final=True)
         with self._lock:
+            self._write_prologue(0)
             writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -172,6 +176,8 @@ class Capture:
         if facts.width * facts.height == 0:
             self._refuse(topic, "empty_cloud", "the cloud has no points. Fix: check the lidar")
             return
+        # simulated time that has not begun reads 0
+        log_ns = log_ns if log_ns > 0 else facts.stamp_ns
         self._record(topic, type_name, raw, facts.stamp_ns, log_ns)
         self._sync.add(topic, facts.stamp_ns, (facts, log_ns))
         with self._lock:
@@ -241,18 +247,37 @@ class Capture:
             # the newest camera_info of a topic, every distinct static transform
             key = (topic, bytes(raw) if static else b"")
             self._latched.pop(key, None)
-            self._latched[key] = (kind, bytes(raw), stamp_ns, log_ns)
+            self._latched[key] = (kind, bytes(raw), stamp_ns)
             if len(self._latched) > _MAX_LATCHED:
                 del self._latched[next(iter(self._latched))]
+            if log_ns <= 0 and self._writer is not None and len(self._prologue) < _MAX_LATCHED:
+                # simulated time has not begun: logged at 0 it would make a bag of 50 years
+                self._prologue.append((topic, kind, bytes(raw), stamp_ns))
+                return
         self._record(topic, kind, raw, stamp_ns, log_ns)
 
     def _record(self, topic: str, kind: str, raw: Bytes, stamp_ns: int, log_ns: int) -> None:
         with self._lock:
             if self._writer is None:
                 return
+            log_ns = log_ns if log_ns > 0 else stamp_ns
             try:
+                self._write_prologue(log_ns)
                 self._writer.write(topic, kind, raw, stamp_ns, log_ns)
             except BagError as error:  # the topic changed its type, or the writer gave up
+                self._note("recorder", str(error))
+
+    def _write_prologue(self, log_ns: int) -> None:
+        """What was known before the first message of the bag, logged at the time of that one.
+
+        Logged when it was heard, the bag would begin with a pause as long as the wait before.
+        """
+        prologue, self._prologue = self._prologue, []
+        for topic, kind, raw, stamp_ns in prologue:
+            try:
+                assert self._writer is not None
+                self._writer.write(topic, kind, raw, stamp_ns, log_ns if log_ns > 0 else stamp_ns)
+            except BagError as error:
                 self._note("recorder", str(error))
 
     # matches

@@ -66,7 +66,7 @@ def options(
         os.environ["CONDENSE_DEBUG"] = "1"
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     # LanceDB warns whenever a map is new
-    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("condense_ros", "condense_training"):
         logging.getLogger(package).setLevel(level)

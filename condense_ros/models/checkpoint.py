@@ -84,7 +84,7 @@ class Checkpoint:
         if name not in self.heads:
             raise CheckpointError(
                 f"the checkpoint has no head {name!r}, only {sorted(self.heads)}",
-                "name one of those, or fit a head first with `condense probe`",
+                "name one of those, or fit a head first with `condense probe --head`",
             )
         return _filled(lambda: LinearHead(self.heads[name]), self.state, f"heads.{name}")
 

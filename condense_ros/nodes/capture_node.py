@@ -201,6 +201,11 @@ class CaptureNode:
         self._capture.start(folder)
         self._bags += 1
         self._log.info(f"recording into {folder}")
+        if not self._config.image_topics:
+            self._log.info(
+                "messages sent while the cameras were looked for are not in the bag; "
+                "set image_topics to record from the first one"
+            )
         return f"recording into {folder}"
 
     def _start(self) -> str:

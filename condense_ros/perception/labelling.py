@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from condense_ros.errors import CheckpointError, ConfigError, DatasetError
+from condense_ros.files import write_atomically
 from condense_ros.frame import IGNORE, Frame, PointCloud
 from condense_ros.models import HeadInfo
 from condense_ros.perception.cloud_files import SUFFIXES, write_cloud
 from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
 
+#: file of the statistics in the folder of results
+STATISTICS = "statistics.json"
 #: number of pictures drawn of a data set of many clouds
 _PICTURES = 3
 
@@ -62,7 +66,7 @@ def segment(
     Args:
         source: a cloud file (.bin .npy .npz .pcd .ply .feather) or anything `open_dataset` reads.
         out: folder for NAME.ply (or .pcd, .npz) with x, y, z, the input's fields, label,
-            confidence and rgb, and for NAME.png.
+            confidence and rgb, for NAME.png, and for statistics.json.
         progress: called with (clouds done, clouds in all).
 
     Raises:
@@ -78,7 +82,8 @@ def segment(
     perceiver = Perceiver(checkpoint, config)
     if perceiver.head is None:
         raise CheckpointError(
-            f"the checkpoint {checkpoint} has no segmentation head", "fit one: `condense probe`"
+            f"the checkpoint {checkpoint} has no segmentation head",
+            f"fit one: condense probe {checkpoint} --train LABELLED_DATA --head OUT",
         )
     report = SegmentReport(out, supervision=perceiver.head.supervision)
     stages: dict[str, list[float]] = {}
@@ -111,6 +116,9 @@ def segment(
         for stage, v in stages.items()
     }
     report.warnings = list(perceiver.warnings)
+    content = {name: value for name, value in asdict(report).items() if name != "out"}
+    content["pictures"] = [path.name for path in report.pictures]
+    write_atomically(out / STATISTICS, json.dumps(content, indent=1).encode())
     return report
 
 

@@ -29,10 +29,10 @@ class FrameSource:
 
     def __init__(self, paths: Sequence[Path], *, stride: int = 1, limit: int | None = None) -> None:
         self.paths = tuple(Path(path) for path in paths)
-        self._datasets: list[Dataset] = [open_dataset(path) for path in self.paths]
+        self.datasets: tuple[Dataset, ...] = tuple(open_dataset(path) for path in self.paths)
         self._entries = [
             (which, index)
-            for which, dataset in enumerate(self._datasets)
+            for which, dataset in enumerate(self.datasets)
             for index in list(range(0, len(dataset), stride))[:limit]
         ]
         if not self._entries:
@@ -47,13 +47,13 @@ class FrameSource:
 
     def __getitem__(self, number: int) -> Frame:
         which, index = self._entries[number]
-        return self._datasets[which][index]
+        return self.datasets[which][index]
 
     @property
     def classes(self) -> Ontology | None:
         """What the labels of all data sets mean; None where one has none or they differ."""
-        first = self._datasets[0].classes
-        return first if all(dataset.classes == first for dataset in self._datasets) else None
+        first = self.datasets[0].classes
+        return first if all(dataset.classes == first for dataset in self.datasets) else None
 
     def describe(self, number: int) -> str:
         """Names a frame for messages: data set and index."""

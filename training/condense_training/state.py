@@ -62,7 +62,7 @@ def load_state(out: Path) -> dict[str, Any] | None:
     if files:
         raise TrainingError(
             f"every training state in {out / _FOLDER} is damaged",
-            "start again with resume=False, or in another folder",
+            "start again with --restart (resume=False), or in another folder",
         )
     return None
 

@@ -209,7 +209,8 @@ def _check_same_run(state: dict[str, Any], fingerprint: dict[str, Any], out: Pat
         what = "; ".join(f"{k}: {then.get(k)!r} -> {fingerprint.get(k)!r}" for k in changed)
         raise TrainingError(
             f"{out} holds a run with other settings ({what})",
-            "give another output folder, the same settings, or resume=False to start again",
+            "give another output folder, the same settings, or start again with --restart "
+            "(resume=False)",
         )
 
 

@@ -81,7 +81,10 @@ def show(found: BagInfo) -> None:
         console.print(f"{pairs} pairs with calibration {calibration}")
     if not found.calibration_ids:
         console.print("no pairs")
-    table = Table("topic", "type")
+    table = Table()
+    for heading in ("topic", "type"):
+        # a name cut short cannot be typed
+        table.add_column(heading, overflow="fold")
     for heading in ("messages", "size", "Hz"):
         table.add_column(heading, justify="right")
     for name, topic in sorted(found.topics.items()):

@@ -46,7 +46,7 @@ def record(
     typer.echo(f"log: {log}")
     if not out.exists():
         raise BagError(
-            "nothing was recorded: no camera or cloud topic was found",
+            "nothing was recorded: no camera with a camera_info topic was found",
             f"start the sensors, check ROS_DOMAIN_ID ({domain}) and run `condense doctor --live`",
         )
     from condense_ros.bags import bag_info
@@ -86,7 +86,8 @@ def table(status: Any, seconds: float) -> Any:
         + (f", {status.free_disk_bytes / 1e9:.1f} GB free" if status.recording else "")
         + ("" if status.recording else ", not recording yet")
     )
-    rows = Table("topic", title=title, title_justify="left")
+    rows = Table(title=title, title_justify="left")
+    rows.add_column("topic", overflow="fold")
     for heading in ("received", "matched or kept", "waiting"):
         rows.add_column(heading, justify="right")
     rows.add_column("dropped")

@@ -112,6 +112,10 @@ class Comparison:
             "difference_standard_error": error,
         }
 
+    def save(self, path: Path) -> None:
+        """Writes JSON, atomically."""
+        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
+
 
 def evaluate_classifier(
     classifier: LinearClassifier, clouds: Sequence[LabelledVoxels], classes: int
