@@ -37,7 +37,7 @@ from condense_ros.nodes._common import (
 )
 from condense_ros.nodes.perception_parameters import MODES, RUN_TIME, PerceptionParameters
 from condense_ros.nodes.perception_pipeline import Located, Pipeline
-from condense_ros.perception import Perceiver, map_header
+from condense_ros.perception import Observer, Perceiver
 from condense_ros.places.place import Place
 from condense_ros.places.place_map import PlaceMap
 from condense_ros.wire import POINT_CLOUD, Header, cdr
@@ -347,7 +347,7 @@ class PerceptionNode(LifecycleNode):
             T_base_lidar = inverse(pipeline.lookup(header.frame_id, base, header.stamp_ns))
             if pipeline.place_map is None:
                 frame = pipeline.parameters.map_frame
-                header_of_map = map_header(pipeline.perceiver, frame, header.frame_id)
+                header_of_map = Observer(pipeline.perceiver).header(frame, header.frame_id)
                 pipeline.place_map = PlaceMap(None, header_of_map)
             place = Place(
                 perception.observation,

@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condense_ros.perception.labelling import SegmentReport, segment
-    from condense_ros.perception.mapping import build_map, map_header
+    from condense_ros.perception.mapping import build_map
+    from condense_ros.perception.observer import Observer
     from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
 
 _WHERE = {
+    "Observer": "observer",
     "Perceiver": "perceiver",
     "Perception": "perceiver",
     "PerceptionConfig": "perceiver",
     "SegmentReport": "labelling",
     "build_map": "mapping",
-    "map_header": "mapping",
     "segment": "labelling",
 }
 __all__ = [
+    "Observer",
     "Perceiver",
     "Perception",
     "PerceptionConfig",
     "SegmentReport",
     "build_map",
-    "map_header",
     "segment",
 ]
 

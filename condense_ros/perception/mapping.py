@@ -1,91 +1,106 @@
-"""Builds a place map from a drive with poses: `condense map build`."""
+"""Builds a place map from drives with poses: `condense map build`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from condense_ros.datasets import Dataset, open_dataset
 from condense_ros.errors import ConfigError, DatasetError
+from condense_ros.frame import Frame
 from condense_ros.geometry import Array
-from condense_ros.perception.perceiver import Perceiver, PerceptionConfig
-from condense_ros.places.place import MapHeader, Place
+from condense_ros.perception.observer import Observer
+from condense_ros.perception.perceiver import Perceiver
+from condense_ros.places.place import Place
 from condense_ros.places.place_map import MapInfo, PlaceMap
 
-
-def map_header(perceiver: Perceiver, map_frame: str = "map", sensor_frame: str = "") -> MapHeader:
-    """Header of a map whose places this perceiver describes."""
-    return MapHeader(
-        perceiver.backbone_id,
-        perceiver.config.descriptor,
-        perceiver.descriptor_size,
-        map_frame,
-        sensor_frame or "lidar",
-    )
+Source = Dataset | Path | str
 
 
 def build_map(
-    source: Dataset | Path | str,
-    checkpoint: Perceiver | Path | str,
+    sources: Source | Sequence[Source],
+    observer: Observer | Perceiver,
     out: Path | str,
     *,
-    spacing_m: float = 3.0,
-    session: str = "",
+    spacing_m: float = 2.0,
+    map_frame: str = "map",
     overwrite: bool = False,
-    config: PerceptionConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MapInfo:
-    """Stores a place every `spacing_m` metres of a drive.
+    """Stores a place every `spacing_m` metres of each drive.
 
     Args:
-        source: a data set, or a path that `open_dataset` reads (a bag, a simulated folder, ...);
-            its frames need poses. The map frame is the frame of those poses.
-        checkpoint: a checkpoint, or a perceiver that has loaded it.
+        sources: data sets, or paths that `open_dataset` reads (bags, simulated folders, ...). Their
+            frames need poses, all in one world frame. Each is a session of its name in the map.
+        observer: makes the observations; `Observer()` works by geometry, without a checkpoint.
         out: folder of the map.
-        session: name of the drive, by default the data set's.
+        spacing_m: 0 stores every frame.
+        map_frame: name of the world frame.
+        overwrite: replace a map that is there.
         progress: called with (frames looked at, frames in all).
 
     Raises:
+        ConfigError: a negative spacing.
         DatasetError: no frames, or frames without poses.
-        MapError: `out` holds a map already (unless `overwrite`), or cannot be written.
-        CheckpointError, FrameError, PerceptionError: as `Perceiver`.
+        MapError: `out` holds a map already, or cannot be written.
+        FrameError, PerceptionError: as `Observer`.
     """
-    if not spacing_m > 0:
-        raise ConfigError(f"spacing_m is {spacing_m}", "give a distance above 0 m")
-    dataset = open_dataset(source) if isinstance(source, (str, Path)) else source
-    if not len(dataset):
-        raise DatasetError(f"{dataset.name} has no frames", "name another bag or folder")
-    perceiver = checkpoint if isinstance(checkpoint, Perceiver) else Perceiver(checkpoint, config)
+    if not spacing_m >= 0:
+        raise ConfigError(f"spacing_m is {spacing_m}", "give a distance of 0 m or more")
+    if isinstance(sources, (str, Path, Dataset)):
+        sources = [sources]
+    drives = [open_dataset(s) if isinstance(s, (str, Path)) else s for s in sources]
+    for drive in drives:
+        if not len(drive):
+            raise DatasetError(f"{drive.name} has no frames", "name another bag or folder")
+    if not drives:
+        raise DatasetError("no data to build a map from", "name a bag or a data set")
+    if isinstance(observer, Perceiver):
+        observer = Observer(observer)
     place_map: PlaceMap | None = None
+    done, total = 0, sum(len(drive) for drive in drives)
+    for drive in drives:
+
+        def report(row: int, before: int = done) -> None:
+            if progress:
+                progress(before + row, total)
+
+        for frame, pose in _spaced(drive, spacing_m, report):
+            if place_map is None:
+                header = observer.header(map_frame, frame.cloud.frame_id)
+                place_map = PlaceMap.create(out, header, overwrite=overwrite)
+            place_map.add(Place(observer(frame), pose, frame.stamp_ns, drive.name))
+        done += len(drive)
+    assert place_map is not None  # the first frame of a drive is a place
+    place_map.save()
+    if progress:
+        progress(total, total)
+    return place_map.info()
+
+
+def _spaced(
+    drive: Dataset, spacing_m: float, report: Callable[[int], None]
+) -> Iterator[tuple[Frame, Array]]:
+    """Frames of a drive that are at least `spacing_m` from the one before, with T_world_lidar."""
     last: Array | None = None
-    poses = dataset.poses
-    for row in range(len(dataset)):
-        if progress:
-            progress(row, len(dataset))
+    poses = drive.poses
+    for row in range(len(drive)):
+        report(row)
+        # where poses are known beforehand, frames between the places are never read
         if poses is not None and last is not None and not _apart(poses[row], last, spacing_m):
             continue
-        frame = dataset[row]
+        frame = drive[row]
         pose = frame.T_world_lidar
         if pose is None:
             raise DatasetError(
-                f"frame {row} of {dataset.name} has no pose",
+                f"frame {row} of {drive.name} has no pose",
                 "record odometry or tf with the clouds, or use a data set with poses",
             )
-        if last is not None and not _apart(pose, last, spacing_m):
-            continue
-        if place_map is None:
-            header = map_header(perceiver, sensor_frame=frame.cloud.frame_id)
-            place_map = PlaceMap.create(out, header, overwrite=overwrite)
-        observation = perceiver.perceive(frame).observation
-        place_map.add(Place(observation, pose, frame.stamp_ns, session or dataset.name))
-        last = pose
-    assert place_map is not None
-    place_map.save()
-    if progress:
-        progress(len(dataset), len(dataset))
-    return place_map.info()
+        if last is None or _apart(pose, last, spacing_m):
+            yield frame, pose
+            last = pose
 
 
 def _apart(pose: Array, last: Array, spacing_m: float) -> bool:

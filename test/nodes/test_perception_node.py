@@ -36,7 +36,7 @@ from condense_ros.models import (
     save_checkpoint,
 )
 from condense_ros.nodes._common import SENSOR_QOS, STATE_QOS, subscribe
-from condense_ros.perception import Perceiver, map_header
+from condense_ros.perception import Observer, Perceiver
 from condense_ros.places import Place, PlaceMap
 from condense_ros.wire import Header, StampedTransform
 from condense_ros.wire.status import ERROR, OK, WARN
@@ -77,7 +77,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, town: Any, checkpoint: Path
     simulator, driven = town
     perceiver = Perceiver(checkpoint)
     folder = tmp_path_factory.mktemp("maps") / "town"
-    place_map = PlaceMap.create(folder, map_header(perceiver))
+    place_map = PlaceMap.create(folder, Observer(perceiver).header())
     last = np.full(3, np.inf)
     for row, pose in enumerate(driven):
         if np.linalg.norm(pose[:3, 3] - last) < 4.0:

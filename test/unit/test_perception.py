@@ -31,7 +31,7 @@ from condense_ros.models import (
     save_checkpoint,
 )
 from condense_ros.ontology import Ontology
-from condense_ros.perception import Perceiver, PerceptionConfig, build_map, segment
+from condense_ros.perception import Observer, Perceiver, PerceptionConfig, build_map, segment
 from condense_ros.perception.latency import LatencyLog
 from condense_ros.perception.mailbox import Mailbox
 from condense_ros.places import PlaceMap
@@ -202,13 +202,12 @@ def test_segmenting_nothing_or_without_a_head(tmp_path: Path, rng: np.random.Gen
 class Drive:
     """Frames along a straight line, 1 m apart."""
 
-    name = "drive"
     period_s = 0.1
     classes = None
     T_base_lidar = None
 
-    def __init__(self, rng: np.random.Generator, posed: bool = True) -> None:
-        self._rng, self._posed = rng, posed
+    def __init__(self, rng: np.random.Generator, posed: bool = True, name: str = "drive") -> None:
+        self._rng, self._posed, self.name = rng, posed, name
         self.loaded: list[int] = []
 
     @property
@@ -239,6 +238,44 @@ def test_a_map_is_built_every_few_metres(tmp_path: Path, rng: np.random.Generato
     with pytest.raises(DatasetError, match="has no pose"):
         build_map(Drive(rng, posed=False), perceiver, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_map_of_several_drives_needs_no_checkpoint(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    drives, told = [Drive(rng, name="monday"), Drive(rng, name="tuesday")], []
+    info = build_map(
+        drives,
+        Observer(),
+        tmp_path / "m",
+        spacing_m=4.0,
+        map_frame="town",
+        progress=lambda done, total: told.append((done, total)),
+    )
+    # the second drive begins with a place of its own, wherever the first one ended
+    assert info.sessions == {"monday": 3, "tuesday": 3}
+    assert (info.header.map_frame, info.header.backbone) == ("town", "none")
+    assert told == [(n, 20) for n in range(20)] + [(20, 20)]
+    with pytest.raises(ConfigError, match="spacing_m"):
+        build_map(drives, Observer(), tmp_path / "other", spacing_m=-1.0)
+    with pytest.raises(DatasetError, match="no data"):
+        build_map([], Observer(), tmp_path / "other")
+
+
+def test_the_observer_names_the_descriptors_of_its_backbone(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "c.safetensors", checkpoint())
+    pooled = Observer.of_kind("backbone_gem", path, "cpu")
+    assert pooled.header().backbone == checkpoint().identity()
+    frame = Frame(1, cloud(np.random.default_rng(0), 500))
+    assert pooled(frame).descriptor.shape == (pooled.header().descriptor_size,)
+    # geometry gives the same descriptor with and without a network at hand
+    geometric = Observer(Perceiver(path))
+    assert geometric.header() == Observer().header()
+    assert np.array_equal(geometric(frame).descriptor, Observer()(frame).descriptor)
+    with pytest.raises(ConfigError, match="--checkpoint"):
+        Observer.of_kind("backbone_gem")
+    with pytest.raises(ConfigError, match="no descriptor kind"):
+        Observer.of_kind("bag_of_words")
 
 
 def test_one_pass_serves_labels_and_places() -> None:

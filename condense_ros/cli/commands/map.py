@@ -35,45 +35,21 @@ def build(
     device: Device = "auto",
 ) -> None:
     """Store the places that a drive went through. All data must share one world frame."""
-    import numpy as np
-
-    from condense_ros.cli.observer import Observer
     from condense_ros.cli.progress import progress_bar
-    from condense_ros.datasets import open_dataset
-    from condense_ros.errors import DatasetError
-    from condense_ros.places.place import Place
-    from condense_ros.places.place_map import PlaceMap
+    from condense_ros.perception import Observer, build_map
 
-    datasets = [open_dataset(path) for path in data]
-    observer = Observer(descriptor, checkpoint, device)
-    place_map: PlaceMap | None = None
-    last: np.ndarray | None = None
-    total, done = sum(len(dataset) for dataset in datasets), 0
+    observer = Observer.of_kind(descriptor, checkpoint, device)
     with progress_bar("places") as report:
-        for path, dataset in zip(data, datasets, strict=True):
-            for index in range(len(dataset)):
-                frame = dataset[index]
-                done += 1
-                report(done, total)
-                pose = frame.T_world_lidar
-                if pose is None:
-                    raise DatasetError(
-                        f"frame {index} of {path} has no pose",
-                        "record with odometry or tf, or give data with poses",
-                    )
-                if place_map is None:
-                    header = observer.header(map_frame, frame.cloud.frame_id)
-                    place_map = PlaceMap.create(out, header, overwrite=overwrite)
-                if last is not None and np.linalg.norm(pose[:3, 3] - last) < spacing:
-                    continue
-                last = pose[:3, 3]
-                place_map.add(Place(observer(frame), pose, frame.stamp_ns, frame.sequence))
-    if place_map is None:
-        raise DatasetError(
-            f"no frame in {', '.join(str(path) for path in data)}", "give data with clouds"
+        built = build_map(
+            data,
+            observer,
+            out,
+            spacing_m=spacing,
+            map_frame=map_frame,
+            overwrite=overwrite,
+            progress=report,
         )
-    place_map.save()
-    typer.echo(f"{len(place_map)} places from {total} frames: {out}")
+    typer.echo(f"{built.places} places of {len(built.sessions)} drives: {out}")
 
 
 @app.command()

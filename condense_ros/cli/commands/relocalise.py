@@ -45,13 +45,13 @@ def relocalise(
     from rich.console import Console
     from rich.table import Table
 
-    from condense_ros.cli.observer import Observer
     from condense_ros.geometry import pose_error
+    from condense_ros.perception import Observer
     from condense_ros.places.place_map import PlaceMap
     from condense_ros.places.relocalise import relocalise as ask
 
     stored = PlaceMap.open(place_map)
-    observer = Observer(stored.header.descriptor_kind, checkpoint, device)
+    observer = Observer.of_kind(stored.header.descriptor_kind, checkpoint, device)
     stored.check_query(observer.backbone, observer.kind)
     answers: list[dict[str, Any]] = []
     table = Table("frame", "answer", "x m", "y m", "yaw deg", "score", "error or reason")
