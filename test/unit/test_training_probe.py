@@ -145,10 +145,10 @@ def test_probe_is_reproducible_and_saved(drives, checkpoint, tmp_path) -> None:
     assert set(again.iou) == set(again.classes) <= set(ontology.names)
     means = [np.mean([again.iou[name][s] for name in again.classes]) for s in range(2)]
     assert again.miou == pytest.approx(means)
-    again.save(tmp_path / "probe.json")
+    comparison.save(tmp_path / "probe.json")
     loaded = json.loads((tmp_path / "probe.json").read_text())
-    assert loaded["miou_mean"] == pytest.approx(again.miou_mean)
-    assert loaded["protocol"]["points_per_frame"] == 200
+    assert loaded["differences"] == pytest.approx(values["differences"])
+    assert again.to_dict()["protocol"]["points_per_frame"] == 200
 
 
 def test_an_untrained_checkpoint_gains_nothing(drives, checkpoint) -> None:

@@ -77,10 +77,6 @@ class ProbeResult:
         """Plain values for JSON."""
         return {**asdict(self), "miou_mean": self.miou_mean, "miou_std": self.miou_std}
 
-    def save(self, path: Path) -> None:
-        """Writes JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -114,7 +110,7 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
+        write_atomically(path, json.dumps(self.to_dict(), indent=1))
 
 
 def evaluate_classifier(
