@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 from condense_ros.errors import StorageFull
 
@@ -43,6 +45,17 @@ def write_atomically(
             raise StorageFull(f"no room to write {path} ({len(data)} bytes)", fix) from error
         raise
     sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically; folders above it are made.
+
+    Raises:
+        StorageFull: no room; `path` is as it was before.
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def sync_folder(folder: Path) -> None:

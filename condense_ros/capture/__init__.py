@@ -2,8 +2,8 @@
 
 from condense_ros.capture.calibration import CalibrationWatch
 from condense_ros.capture.capture import Capture
-from condense_ros.capture.config import CaptureConfig, camera_info_topic, camera_name
-from condense_ros.capture.counts import CaptureReport, ContextCount, MatchedCount
+from condense_ros.capture.config import CaptureConfig
+from condense_ros.capture.counts import CaptureReport, ContextCount
 
 __all__ = [
     "CalibrationWatch",
@@ -11,7 +11,4 @@ __all__ = [
     "CaptureConfig",
     "CaptureReport",
     "ContextCount",
-    "MatchedCount",
-    "camera_info_topic",
-    "camera_name",
 ]

@@ -13,12 +13,13 @@ from pathlib import Path
 from condense_ros import wire
 from condense_ros.bags import BagWriter, PairRecord, RecordConfig, RecordCount
 from condense_ros.capture.calibration import CalibrationWatch, ImageFacts
-from condense_ros.capture.config import CaptureConfig, camera_info_topic, camera_name
-from condense_ros.capture.counts import CaptureReport, ContextCount, MatchedCount
+from condense_ros.capture.config import CaptureConfig
+from condense_ros.capture.counts import CaptureReport, ContextCount
 from condense_ros.errors import BagError, CalibrationMissing, CondenseError, ConfigError, WireError
 from condense_ros.geometry import Array
-from condense_ros.sync import Stamped, SyncConfig, Synchronizer
+from condense_ros.sync import Stamped, SyncConfig, Synchronizer, TopicCount
 from condense_ros.wire.cdr import Bytes
+from condense_ros.wire.topics import camera_info_topic, camera_name
 
 _log = logging.getLogger(__name__)
 
@@ -386,7 +387,7 @@ class Capture:
             topics = {}
             for topic, count in self._sync.accounting().items():
                 refused = self._refused[topic]
-                topics[topic] = MatchedCount(
+                topics[topic] = TopicCount(
                     count.received + sum(refused.values()),
                     count.matched - undone - waiting,
                     dict(Counter(count.dropped) + refused + self._undone),

@@ -1,4 +1,4 @@
-"""Parameters of a capture, and the names that follow from image topics."""
+"""Parameters of a capture."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError
-
-#: last parts of topics that image_transport plug-ins add
-TRANSPORTS = ("compressed", "compressedDepth")
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,3 @@ class CaptureConfig:
     def pivot_topic(self) -> str:
         """The topic whose stamp is that of a pair: the cloud's, or the depth image's."""
         return self.points_topic or self.depth_topic
-
-
-def _without_transport(topic: str) -> list[str]:
-    parts = topic.split("/")
-    return parts[:-1] if parts[-1] in TRANSPORTS else parts
-
-
-def camera_info_topic(image_topic: str) -> str:
-    """Where image_transport puts the camera_info of an image topic: beside it."""
-    return "/".join([*_without_transport(image_topic)[:-1], "camera_info"])
-
-
-def camera_name(image_topic: str) -> str:
-    """The part of a topic that names the camera: /camera/front/image/compressed is "front"."""
-    parts = [part for part in _without_transport(image_topic) if part]
-    return parts[-2] if len(parts) > 1 else parts[-1]

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from condense_ros.bags import RecordCount
-from condense_ros.files import write_atomically
-
-
-@dataclass(frozen=True)
-class MatchedCount:
-    """Account of an image, cloud or depth topic.
-
-    received == matched + sum(dropped.values()) + waiting, always. `matched` counts messages whose
-    pair is complete with calibration.
-    """
-
-    received: int
-    matched: int
-    dropped: Mapping[str, int]
-    waiting: int
+from condense_ros.sync import TopicCount
 
 
 @dataclass(frozen=True)
@@ -41,7 +25,7 @@ class CaptureReport:
     """State of a capture at one instant.
 
     Attributes:
-        topics: matched topics.
+        topics: images, clouds, depth; `matched` are those of pairs complete with calibration.
         context: camera_info, tf and odometry topics.
         recorder: what the bag writer says of every topic; empty while nothing is recorded.
         pairs: pairs completed; pairs_without_pose of them have no pose.
@@ -51,7 +35,7 @@ class CaptureReport:
         warnings: in plain words.
     """
 
-    topics: Mapping[str, MatchedCount]
+    topics: Mapping[str, TopicCount]
     context: Mapping[str, ContextCount]
     recorder: Mapping[str, RecordCount]
     pairs: int
@@ -66,13 +50,3 @@ class CaptureReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return dataclasses.asdict(self)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file atomically; folders above it are made.
-
-    Raises:
-        StorageFull: no room.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, indent=1) + "\n")

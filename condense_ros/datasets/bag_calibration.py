@@ -18,17 +18,10 @@ from condense_ros.wire import (
     decode_odometry,
     decode_tf,
 )
+from condense_ros.wire.topics import camera_info_topic
 
 #: moving transforms are taken from this long before and after a frame
 WINDOW_NS = 2_000_000_000
-
-
-def camera_info_topic(image_topic: str) -> str:
-    """Where image_transport puts the camera_info of an image topic: beside it."""
-    parts = image_topic.split("/")
-    if parts[-1] in ("compressed", "compressedDepth", "theora", "zstd", "ffmpeg"):
-        parts = parts[:-1]
-    return "/".join([*parts[:-1], "camera_info"])
 
 
 class BagCalibration:

@@ -104,10 +104,6 @@ class SparseUNet(nn.Module):
     def out_channels(self) -> int:
         return self.widths[-1]
 
-    @property
-    def bottleneck_channels(self) -> int:
-        return self.widths[LEVELS]
-
     def encode(self, x: SparseTensor) -> list[SparseTensor]:
         """Features of strides 1, 2, 4, 8 and 16."""
         if x.channels != self.in_channels:

@@ -18,11 +18,10 @@ from std_srvs.srv import Trigger
 
 from condense_ros import wire
 from condense_ros.bags import RecordConfig
-from condense_ros.capture import Capture, CaptureConfig, CaptureReport, camera_info_topic
-from condense_ros.capture.config import TRANSPORTS
-from condense_ros.capture.counts import write_json
+from condense_ros.capture import Capture, CaptureConfig, CaptureReport
 from condense_ros.config import parameter
 from condense_ros.errors import BagError, CondenseError
+from condense_ros.files import write_json
 from condense_ros.nodes._common import (
     LATCHED_QOS,
     SENSOR_QOS,
@@ -40,6 +39,7 @@ from condense_ros.sync import SyncConfig
 from condense_ros.wire import cdr
 from condense_ros.wire.header import header_to_message
 from condense_ros.wire.status import ERROR, OK, WARN
+from condense_ros.wire.topics import TRANSPORTS, camera_info_topic
 
 PAIR_STATUS = "condense_msgs/msg/PairStatus"
 #: cameras are looked for until the same ones were found this often, twice a second

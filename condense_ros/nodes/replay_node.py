@@ -16,8 +16,8 @@ from rclpy.publisher import Publisher
 from std_srvs.srv import SetBool
 
 from condense_ros import wire
-from condense_ros.capture.counts import write_json
 from condense_ros.errors import CondenseError, ConfigError, EnvironmentProblem
+from condense_ros.files import write_json
 from condense_ros.nodes._common import (
     LATCHED_QOS,
     SENSOR_QOS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from condense_ros.errors import CheckpointError, ConfigError, DatasetError
-from condense_ros.files import write_atomically
+from condense_ros.files import write_json
 from condense_ros.frame import IGNORE, Frame, PointCloud
 from condense_ros.models import HeadInfo
 from condense_ros.perception.cloud_files import SUFFIXES, write_cloud
@@ -118,7 +117,7 @@ def segment(
     report.warnings = list(perceiver.warnings)
     content = {name: value for name, value in asdict(report).items() if name != "out"}
     content["pictures"] = [path.name for path in report.pictures]
-    write_atomically(out / STATISTICS, json.dumps(content, indent=1).encode())
+    write_json(out / STATISTICS, content)
     return report
 
 

@@ -9,14 +9,15 @@ import pytest
 
 from condense_ros import wire
 from condense_ros.bags import BagReader
-from condense_ros.capture import Capture, CaptureConfig, camera_info_topic, camera_name
-from condense_ros.capture.counts import write_json
+from condense_ros.capture import Capture, CaptureConfig
 from condense_ros.config import build
 from condense_ros.datasets import open_dataset
 from condense_ros.errors import BagError, ConfigError
+from condense_ros.files import write_json
 from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, se3
 from condense_ros.sync import SyncConfig
 from condense_ros.wire import Header, StampedTransform
+from condense_ros.wire.topics import camera_info_topic, camera_name
 
 SECOND = 10**9
 POINTS, IMAGE, INFO = "/points", "/camera/front/image", "/camera/front/camera_info"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from condense_ros.errors import CondenseError, TrainingError
-from condense_ros.files import write_atomically
+from condense_ros.files import write_json
 from condense_training.frames import FrameSource, epoch_order
 from condense_training.recipe import Batch, Sample, Stage
 
@@ -55,7 +54,7 @@ class Quarantine:
                     {"frame": self._source.describe(n), "reason": reason}
                     for n, reason in sorted(self.reasons.items())
                 ]
-                write_atomically(self._path, json.dumps(listed, indent=1).encode())
+                write_json(self._path, listed)
             if len(self.reasons) > self._allowed:
                 raise TrainingError(
                     f"{len(self.reasons)} of {len(self._source)} frames cannot be used, the last "

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from condense_ros.config import parameter
 from condense_ros.errors import CondenseError
-from condense_ros.files import write_atomically
+from condense_ros.files import write_json
 from condense_ros.frame import PointCloud
 from condense_ros.models import Backbone, Checkpoint, save_checkpoint
 from condense_training.batch_norm import calibrate_batch_norm
@@ -130,5 +130,5 @@ def pretrain(
         data_hash=source.manifest_hash(),
         metadata=metadata,
     )
-    write_atomically(out / "config.json", json.dumps(metadata, indent=1).encode())
+    write_json(out / "config.json", metadata)
     return save_checkpoint(path, checkpoint)

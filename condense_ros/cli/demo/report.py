@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from condense_ros.draw import (
     draw_overlay,
     draw_places,
 )
-from condense_ros.files import write_atomically
+from condense_ros.files import write_json
 from condense_ros.frame import Frame
 from condense_ros.geometry import Array
 from condense_ros.ontology import Ontology
@@ -27,7 +26,7 @@ from condense_ros.ontology import Ontology
 def write_summary(out: Path, summary: dict[str, Any]) -> Path:
     """Writes `out/summary.json`, atomically."""
     path = out / "summary.json"
-    write_atomically(path, (json.dumps(summary, indent=1) + "\n").encode())
+    write_json(path, summary)
     return path
 
 

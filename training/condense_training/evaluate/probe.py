@@ -8,7 +8,6 @@ the classes present there.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import torch
 
 from condense_ros.config import parameter
 from condense_ros.errors import TrainingError
-from condense_ros.files import write_atomically
+from condense_ros.files import write_json
 from condense_ros.frame import Frame
 from condense_ros.models import Backbone, BackboneConfig, build_backbone, load_checkpoint
 from condense_ros.ontology import Ontology
@@ -110,7 +109,7 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Writes JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1))
+        write_json(path, self.to_dict())
 
 
 def evaluate_classifier(
