@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from condense_ros.errors import EnvironmentProblem
+from condense_ros.errors import CondenseError, EnvironmentProblem
 from condense_ros.transport import profile_environment
 
 
@@ -75,9 +75,18 @@ class NodeProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def check(self) -> None:
-        """Raises EnvironmentProblem when the node has ended with an error."""
+        """Raises when the node has ended with an error.
+
+        Raises:
+            CondenseError: the typed error that the node printed last.
+            EnvironmentProblem: it died of something else.
+        """
         status = self.process.poll()
         if status not in (None, 0):
+            said = self.tail(1)
+            if said.startswith("error: "):
+                problem, _, fix = said.removeprefix("error: ").partition(". Fix: ")
+                raise CondenseError(f"{self.node}: {problem}", fix)
             raise EnvironmentProblem(
                 f"{self.node} ended with status {status}:\n{self.tail()}",
                 f"read {self.log}, then run `condense doctor`",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -26,6 +25,7 @@ from condense_ros.cli.commands import (
     sim,
 )
 from condense_ros.errors import CondenseError, EnvironmentProblem, StorageFull
+from condense_ros.files import NO_ROOM
 
 app = typer.Typer(
     name="condense",
@@ -102,7 +102,7 @@ def as_typed(error: Exception) -> CondenseError | None:
         return EnvironmentProblem(
             f"the Python module {error.name} is not installed", "run `make env`, then try again"
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return StorageFull(
             f"no room left on the device while writing {error.filename or 'a file'}",
             "free some space and run the same command again",

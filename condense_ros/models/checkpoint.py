@@ -249,11 +249,15 @@ def _check_state(checkpoint: Checkpoint, where: str) -> None:
         if name in expected
         and (value.shape != expected[name].shape or value.dtype != expected[name].dtype)
     ]
-    for what, names in (("lacks", missing), ("has unexpected", extra), ("has", wrong)):
+    for what, names in (
+        ("lacks tensors of its architecture", missing),
+        ("has tensors that its architecture lacks", extra),
+        ("has tensors of another architecture", wrong),
+    ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(
-                f"{where} {what} tensors: {'; '.join(names[:3])}{more}",
+                f"{where} {what}: {'; '.join(names[:3])}{more}",
                 "use weights of exactly the described network; transfer parts of others with "
                 "models.transfer_weights",
             )

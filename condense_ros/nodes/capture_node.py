@@ -17,7 +17,7 @@ from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger
 
 from condense_ros import wire
-from condense_ros.bags import RecordConfig
+from condense_ros.bags import PAIR_TOPIC, RecordConfig
 from condense_ros.capture import Capture, CaptureConfig, CaptureReport
 from condense_ros.config import parameter
 from condense_ros.errors import BagError, CondenseError
@@ -303,8 +303,9 @@ class CaptureNode:
             if self._own.report_path:
                 write_json(Path(self._own.report_path), report.as_dict())
             dropped = {topic: dict(c.dropped) for topic, c in report.topics.items() if c.dropped}
+            recorded = report.recorder.get(PAIR_TOPIC)
             self._log.info(
-                f"{report.pairs} pairs"
+                f"{recorded.written if recorded else report.pairs} pairs"
                 + (f" in {report.bag}" if report.bag else ", not recorded")
                 + (f"; dropped: {dropped}" if dropped else "")
             )

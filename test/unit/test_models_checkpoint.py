@@ -161,8 +161,11 @@ def test_tensors_that_do_not_fit(saved: Path) -> None:
     data = saved.read_bytes()
     name = "backbone.net.stem.0.weight"
     for options, message in (
-        ({"drop": name}, "lacks tensors: backbone.net.stem.0.weight"),
-        ({"add": {"backbone.extra": torch.zeros(1)}}, "unexpected tensors: backbone.extra"),
+        ({"drop": name}, "lacks tensors of its architecture: backbone.net.stem.0.weight"),
+        (
+            {"add": {"backbone.extra": torch.zeros(1)}},
+            "that its architecture lacks: backbone.extra",
+        ),
         ({"add": {name: torch.zeros(27, 3, 4)}}, r"\(27, 3, 4\).*instead of \(27, 2, 4\)"),
         ({"add": {name: torch.zeros(27, 2, 4).half()}}, "float16"),
         ({"add": {name: torch.full((27, 2, 4), float("nan"))}}, "NaN or infinite"),
@@ -179,7 +182,10 @@ def test_tensors_that_do_not_fit(saved: Path) -> None:
         (lambda v: v["backbone"].update(architecture="ptv3"), "architecture 'ptv3'"),
         (lambda v: v["backbone"].update(widths=[8, 8, 8, 16, 16, 16, 8, 8, 4]), "instead of"),
         # a network of 100 GB and one of a billion blocks: refused without building them
-        (lambda v: v["backbone"].update(widths=[4096] * 8 + [4]), "tensors: backbone"),
+        (
+            lambda v: v["backbone"].update(widths=[4096] * 8 + [4]),
+            "that its architecture lacks: backbone",
+        ),
         (lambda v: v["backbone"].update(blocks=[10**9] * 8), "out of range"),
         (lambda v: v["backbone"].update(widths="wide"), "widths"),
         (lambda v: v["backbone"].update(widths=[4] * 7), "9 positive"),

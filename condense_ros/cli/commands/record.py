@@ -45,6 +45,7 @@ def record(
             typer.echo("closing the bag", err=True)
     typer.echo(f"log: {log}")
     if not out.exists():
+        node.check()
         raise BagError(
             "nothing was recorded: no camera with a camera_info topic was found",
             f"start the sensors, check ROS_DOMAIN_ID ({domain}) and run `condense doctor --live`",
@@ -53,11 +54,13 @@ def record(
 
     found = bag_info(out)
     typer.echo(f"bag: {out}, {found.messages} messages, {found.pairs} pairs")
+    # what could not be written is an error, though the rest is there
+    node.check()
 
 
 def watch(node: NodeProcess, duration: float | None) -> None:
     """Shows the node's account twice a second until it ends, the time is over, or Ctrl-C."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
 
     from condense_ros.nodes.status_watch import PairStatusWatch
@@ -69,10 +72,20 @@ def watch(node: NodeProcess, duration: float | None) -> None:
             node.check()
             if node.process.poll() is not None:
                 return
-            live.update(table(status.latest, time.monotonic() - started), refresh=True)
+            content = table(status.latest, time.monotonic() - started)
+            live.update(Group(content, *troubles(node)), refresh=True)
             time.sleep(0.5)
     if not console.is_terminal:
         console.print()
+
+
+def troubles(node: NodeProcess, last: int = 2) -> list[Any]:
+    """The last warnings and errors in the node's log, for below the table."""
+    from rich.text import Text
+
+    lines = (line.rpartition(f"[{node.node}]: ") for line in node.tail(40).splitlines())
+    found = [text for head, _, text in lines if head.startswith(("[WARN]", "[ERROR]"))]
+    return [Text(text, style="yellow") for text in found[-last:]]
 
 
 def table(status: Any, seconds: float) -> Any:

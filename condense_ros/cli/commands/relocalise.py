@@ -54,7 +54,10 @@ def relocalise(
     observer = Observer.of_kind(stored.header.descriptor_kind, checkpoint, device)
     stored.check_query(observer.backbone, observer.kind)
     answers: list[dict[str, Any]] = []
-    table = Table("frame", "answer", "x m", "y m", "yaw deg", "score", "error or reason")
+    table = Table(title=f"{data} in {place_map}", title_justify="left")
+    table.add_column("frame", justify="right")
+    for heading in ("answer", "x m", "y m", "yaw deg", "score", "error or reason"):
+        table.add_column(heading)
     for frame in frames_of(data, every):
         answer = ask(stored, observer(frame))
         entry: dict[str, Any] = {
@@ -79,7 +82,7 @@ def relocalise(
                 entry["error_m"], entry["error_deg"] = metres, degrees
                 remark = f"{metres:.2f} m, {degrees:.1f} deg"
         answers.append(entry)
-        row = entry["frame"], answer.status, *cells, f"{answer.score:.2f}", remark
+        row = str(frame.index), answer.status, *cells, f"{answer.score:.2f}", remark
         table.add_row(*row)
     if out is not None:
         from condense_ros.files import write_atomically
