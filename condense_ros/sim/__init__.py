@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from condense_ros.sim.odometry import OdometryConfig, odometry_poses
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
     from condense_ros.sim.simulator import ImageTruth, Simulator
-    from condense_ros.sim.views import bird_view, observer_view
     from condense_ros.sim.world import World, WorldConfig
     from condense_ros.sim.writer import SimulationConfig, generate
 
@@ -33,8 +32,6 @@ _WHERE = {
     "Rig": "rig",
     "ImageTruth": "simulator",
     "Simulator": "simulator",
-    "bird_view": "views",
-    "observer_view": "views",
     "World": "world",
     "WorldConfig": "world",
 }
@@ -48,11 +45,9 @@ __all__ = [
     "Simulator",
     "World",
     "WorldConfig",
-    "bird_view",
     "drive",
     "generate",
     "ground_poses",
-    "observer_view",
     "odometry_poses",
     "ontology",
     "poses_beside",
