@@ -127,7 +127,7 @@ def run(out: Path, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
         place_map = PlaceMap.open(out / "map")
         places = worlds.stops(town.T_world_base, seed, plan.revisits, plan.unknowns)
         with _bar("where am I?") as report:
-            trials = ask(place_map, perceiver, places, seed, report)
+            trials = ask(out / "map", checkpoint, places, seed, plan.workers, report)
         relocalised = summarise(trials, place_map)
         _, stored = place_map.poses()
 
