@@ -15,6 +15,7 @@ from condense_ros.files import write_json
 from condense_ros.frame import IGNORE, Frame, PointCloud
 from condense_ros.models import HeadInfo
 from condense_ros.perception.cloud_files import SUFFIXES, write_cloud
+from condense_ros.perception.latency import LatencyLog
 from condense_ros.perception.perceiver import Perceiver, Perception, PerceptionConfig
 
 #: file of the statistics in the folder of results
@@ -34,7 +35,7 @@ class SegmentReport:
         class_points: points by class name, "no label" for those left out.
         class_confidence: mean confidence by class name.
         left_out: points left out, by reason.
-        latency_ms: p50 and p99 by stage.
+        latency_ms: p50, p99, max and count by stage.
         pictures: the pictures drawn.
         warnings: what to know about checkpoint and sensor.
     """
@@ -85,7 +86,7 @@ def segment(
             f"fit one: condense probe {checkpoint} --train LABELLED_DATA --head OUT",
         )
     report = SegmentReport(out, supervision=perceiver.head.supervision)
-    stages: dict[str, list[float]] = {}
+    latency = LatencyLog()
     totals = np.zeros(256, np.int64)
     confidences = np.zeros(256)
     drawn = set(np.linspace(0, count - 1, min(_PICTURES, count)).astype(int).tolist())
@@ -101,7 +102,7 @@ def segment(
         for reason, points in perception.left_out.items():
             report.left_out[reason] = report.left_out.get(reason, 0) + points
         for stage, value in perception.timings_ms.items():
-            stages.setdefault(stage, []).append(value)
+            latency.add(stage, value)
         if progress:
             progress(row + 1, count)
     for value, class_name in enumerate(perceiver.head.ontology.names):
@@ -110,10 +111,7 @@ def segment(
             report.class_confidence[class_name] = float(confidences[value] / totals[value])
     if totals[IGNORE]:
         report.class_points["no label"] = int(totals[IGNORE])
-    report.latency_ms = {
-        stage: {"p50": float(np.percentile(v, 50)), "p99": float(np.percentile(v, 99))}
-        for stage, v in stages.items()
-    }
+    report.latency_ms = latency.summary()
     report.warnings = list(perceiver.warnings)
     content = {name: value for name, value in asdict(report).items() if name != "out"}
     content["pictures"] = [path.name for path in report.pictures]

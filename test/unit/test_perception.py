@@ -185,7 +185,7 @@ def test_labelled_files_are_read_back(
     assert sum(report.class_points.values()) == report.points == 300
     assert report.supervision == "random weights"
     assert report.pictures[0].stat().st_size > 1000
-    assert {"p50", "p99"} == set(report.latency_ms["backbone"])
+    assert report.latency_ms["backbone"]["count"] == report.clouds
 
 
 def test_segmenting_nothing_or_without_a_head(tmp_path: Path, rng: np.random.Generator) -> None:
