@@ -24,7 +24,7 @@ from condense_ros.cli.commands import (
     segment,
     sim,
 )
-from condense_ros.errors import CondenseError, EnvironmentProblem, StorageFull
+from condense_ros.errors import CondenseError, ConfigError, EnvironmentProblem, StorageFull
 from condense_ros.files import NO_ROOM
 
 app = typer.Typer(
@@ -106,6 +106,10 @@ def as_typed(error: Exception) -> CondenseError | None:
         return StorageFull(
             f"no room left on the device while writing {error.filename or 'a file'}",
             "free some space and run the same command again",
+        )
+    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+        return ConfigError(
+            f"{error.filename}: {error.strerror}", "give a folder where a folder is asked for"
         )
     if isinstance(error, PermissionError):
         return EnvironmentProblem(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from condense_ros.cli._processes import ros_arguments
 from condense_ros.cli.options import parameter_values
-from condense_ros.errors import EnvironmentProblem
+from condense_ros.config import describe
+from condense_ros.errors import ConfigError, EnvironmentProblem
 from condense_ros.transport import use_profile
 
 
@@ -34,6 +35,35 @@ def node_main(node: str) -> Callable[[list[str]], Any]:
 def run_node(node: str, parameters: dict[str, Any]) -> None:
     """Runs a node until it ends by itself or Ctrl-C ends it."""
     node_main(node)(ros_arguments(parameters))
+
+
+#: node -> (module, dataclass, prefix) of its parameters
+_PARAMETERS = {
+    "capture_node": (
+        ("condense_ros.nodes.capture_node", "CaptureNodeConfig", ""),
+        ("condense_ros.capture", "CaptureConfig", ""),
+        ("condense_ros.sync", "SyncConfig", "sync."),
+        ("condense_ros.bags", "RecordConfig", "record."),
+    ),
+    "replay_node": (("condense_ros.playback", "PlaybackConfig", ""),),
+}
+
+
+def check_names(node: str, names: Iterable[str]) -> None:
+    """ROS ignores a parameter that a node does not have; here a slip of the pen is refused.
+
+    Raises:
+        ConfigError: a name that the node does not have.
+    """
+    known = {"use_sim_time"}
+    for module, name, prefix in _PARAMETERS[node]:
+        cls = getattr(importlib.import_module(module), name)
+        known |= {prefix + entry[0] for entry in describe(cls)}
+    for name in names:
+        if name not in known and not name.startswith("qos_overrides."):
+            raise ConfigError(
+                f"{node} has no parameter {name!r}", f"use one of: {', '.join(sorted(known))}"
+            )
 
 
 def node_parameters(file: Path | None, settings: Sequence[str] | None) -> dict[str, Any]:

@@ -17,10 +17,15 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None, visible=False)
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(what, total=None)
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
+    def report(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
 
+    try:
         yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()

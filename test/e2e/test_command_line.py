@@ -263,6 +263,30 @@ def test_an_empty_folder(
     assert not list((tmp_path / "new").rglob("*.*"))
 
 
+def test_a_file_where_a_folder_is_asked_for(
+    drive: Path, tmp_path: Path, condense: Callable[..., Done]
+) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("kept")
+    done = condense("pretrain", drive, "--out", file, *PARAMETERS)
+    assert done.status == 2
+    assert str(file) in done.err
+    assert "fix:" in done.err
+    assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("verb", ["record", "replay"])
+def test_a_parameter_that_the_node_does_not_have(
+    verb: str, drive: Path, tmp_path: Path, condense: Callable[..., Done]
+) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS")
+    pytest.importorskip("condense_msgs", reason="the interface workspace is not built: `make env`")
+    done = condense(verb, drive if verb == "replay" else tmp_path / "bag", "-pframe_ratee=3")
+    assert done.status == 2
+    assert "frame_ratee" in done.err
+    assert not (tmp_path / "bag").exists()
+
+
 def limit_file_size() -> None:
     """Stands in for a full disk: the kernel fails writes half way, with or without root."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -25,7 +25,7 @@ def record(
 ) -> None:
     """Match, check and record camera and lidar topics. Ctrl-C closes the bag."""
     from condense_ros.cli._processes import running
-    from condense_ros.cli.nodes import node_parameters, require_ros
+    from condense_ros.cli.nodes import check_names, node_parameters, require_ros
     from condense_ros.errors import BagError
     from condense_ros.transport import use_profile
 
@@ -38,6 +38,7 @@ def record(
     domain = int(os.environ.get("ROS_DOMAIN_ID") or 0)
     log = out.with_name(out.name + ".log")
     values = {**node_parameters(config, param), "bag": str(out.absolute())}
+    check_names("capture_node", values)
     with running("capture_node", values, log, domain) as node:
         try:
             watch(node, duration)

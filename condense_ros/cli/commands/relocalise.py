@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def frames_of(path: Path, every: int) -> Iterator[Frame]:
-    """Every n-th frame of a data set or bag, or the one cloud of a file."""
+    """Every n-th frame of a data set or bag, or the one cloud of a file; shows how far it is."""
+    from condense_ros.cli.progress import progress_bar
     from condense_ros.datasets import open_dataset, read_cloud
     from condense_ros.frame import Frame
 
@@ -26,8 +27,11 @@ def frames_of(path: Path, every: int) -> Iterator[Frame]:
         yield Frame(stamp_ns=1, cloud=read_cloud(path), sequence=path.stem)
         return
     dataset = open_dataset(path)
-    for index in range(0, len(dataset), every):
-        yield dataset[index]
+    numbers = range(0, len(dataset), every)
+    with progress_bar("frames") as report:
+        for done, number in enumerate(numbers, 1):
+            yield dataset[number]
+            report(done, len(numbers))
 
 
 def relocalise(

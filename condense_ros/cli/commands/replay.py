@@ -21,8 +21,10 @@ def replay(
     param: Parameters = None,
 ) -> None:
     """Publish any data set or bag as sensor topics, /tf, /odom and /clock."""
-    from condense_ros.cli.nodes import node_parameters, run_node
+    from condense_ros.cli.nodes import check_names, node_parameters, require_ros, run_node
 
     values = {"rate": rate, "loop": loop, "compressed": compressed}
+    require_ros()
     values.update(node_parameters(config, param))
+    check_names("replay_node", values)
     run_node("replay_node", {**values, "path": str(path.absolute())})
