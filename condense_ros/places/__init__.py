@@ -6,8 +6,12 @@ itself is `condense_ros.places.relocalise.relocalise(place_map, observation)`.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Lance logs every new table as a warning; read when it is first imported
+os.environ.setdefault("LANCE_LOG", "error")
 
 if TYPE_CHECKING:
     from condense_ros.places.evaluate import Trial, summarise

@@ -163,7 +163,7 @@ def run(out: Path, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     reports.print_summary(console, summary)
     console.print(f"Pictures: {', '.join(picture.name for picture in pictures)}")
     console.print(f"[bold]{path}[/bold]")
-    problems = reports.check_identities(summary["topics"])
+    problems = reports.check_identities(summary)
     if problems:
         raise CondenseError(
             f"messages are not accounted for: {'; '.join(problems)}",

@@ -30,14 +30,31 @@ def write_summary(out: Path, summary: dict[str, Any]) -> Path:
     return path
 
 
-def check_identities(topics: dict[str, dict[str, Any]]) -> list[str]:
-    """Topics whose account does not close: received = matched + dropped + waiting."""
-    open_accounts = []
-    for name, count in topics.items():
+def check_identities(summary: dict[str, Any]) -> list[str]:
+    """The accounts of a summary that do not close, in words; empty when all do.
+
+    Matched topics: received = matched + dropped + waiting; context: received = kept + dropped;
+    recorder: accepted = written + dropped + queued; live: received = segmented + dropped + waiting.
+    Nothing may be received that was not sent.
+    """
+    accounts: list[tuple[str, int, int]] = []
+    for name, count in summary["topics"].items():
         accounted = count["matched"] + sum(count["dropped"].values()) + count["waiting"]
-        if count["received"] != accounted:
-            open_accounts.append(f"{name}: received {count['received']}, accounted {accounted}")
-    return open_accounts
+        accounts.append((f"{name} matched", count["received"], accounted))
+    for name, count in summary["bag"]["context"].items():
+        accounted = count["kept"] + sum(count["dropped"].values())
+        accounts.append((f"{name} context", count["received"], accounted))
+    for name, count in summary["bag"]["recorder"].items():
+        accounted = count["written"] + sum(count["dropped"].values()) + count["queued"]
+        accounts.append((f"{name} recorded", count["accepted"], accounted))
+    live = summary["live"]
+    accounted = live["segmented"] + sum(live["dropped"].values()) + live["waiting"]
+    accounts.append(("/points live", live["received"], accounted))
+    problems = [f"{name}: {total} in, {out} out" for name, total, out in accounts if total != out]
+    for name, count in [*summary["topics"].items(), ("/points live", live)]:
+        if count["received"] > count["sent"]:
+            problems.append(f"{name}: {count['sent']} sent, {count['received']} received")
+    return problems
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
