@@ -301,3 +301,23 @@ def test_names_and_parameters():
         Capture(build(CaptureConfig, {"image_topics": ["/a/x", "/b/a/x"]}))
     with pytest.raises(ConfigError, match="no image topic"):
         Capture(CaptureConfig())
+
+
+@pytest.mark.parametrize("heard", ["before", "while"])
+def test_static_transforms_heard_before_time_began_do_not_stretch_the_bag(capture, tmp_path, heard):
+    """Under use_sim_time the clock reads 0 until /clock comes; players would wait 50 years."""
+    if heard == "while":
+        capture.start(tmp_path / "bag")
+    capture.add_tf("/tf_static", statics(), 0, True)
+    capture.add_camera_info(INFO, info(SECOND), 0)
+    if heard == "before":
+        capture.start(tmp_path / "bag")
+    robot = Robot(capture)
+    for k in range(1, 4):
+        robot.step(k)
+    capture.stop()
+    messages = list(BagReader(tmp_path / "bag").messages())
+    assert {"/tf_static", INFO, IMAGE, POINTS} <= {message.topic for message in messages}
+    assert messages[0].topic in ("/tf_static", INFO)
+    assert min(message.log_ns for message in messages) == SECOND + SECOND // 10
+    closes(capture)
