@@ -100,8 +100,8 @@ class BatchMaker:
         raise TrainingError(
             f"stage {self._stage.name!r} found nothing to learn from in {_ATTEMPTS} frames drawn "
             f"from {count} ({len(self._bad)} of them quarantined)",
-            "check that the data has images, that they overlap the clouds, and that the calibration "
-            "belongs to them",
+            "check that the data has images, that they overlap the clouds, and that the "
+            "calibration belongs to them",
         )
 
     def __call__(self, step: int) -> Batch:
