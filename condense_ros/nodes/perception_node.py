@@ -53,7 +53,8 @@ from condense_ros.wire.status import (
 
 NAME = "perception_node"
 _MAKE_ONE = (
-    "make one with `condense pretrain` and `condense probe`, then set the parameter `checkpoint`"
+    "make one with `condense pretrain BAG` and `condense probe CHECKPOINT --train LABELLED --head "
+    "model.safetensors`, then set the parameter `checkpoint`"
 )
 _DEBUG = (
     *("processing_time_ms", "pipeline_latency_ms", "cyclic_time_ms", "decode_ms"),
