@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from condense_ros.sim.odometry import OdometryConfig, odometry_poses
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
     from condense_ros.sim.simulator import ImageTruth, Simulator
-    from condense_ros.sim.world import World, WorldConfig
+    from condense_ros.sim.world import World, WorldConfig, shared_world
     from condense_ros.sim.writer import SimulationConfig, generate
 
 _WHERE = {
@@ -34,6 +34,7 @@ _WHERE = {
     "Simulator": "simulator",
     "World": "world",
     "WorldConfig": "world",
+    "shared_world": "world",
 }
 __all__ = [
     "CameraSpec",
@@ -52,6 +53,7 @@ __all__ = [
     "ontology",
     "poses_beside",
     "poses_never_visited",
+    "shared_world",
 ]
 
 

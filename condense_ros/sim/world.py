@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -279,3 +280,13 @@ class _Side:
                 turn = float(rng.choice([0, np.pi])) + rng.normal(0, 0.3)
                 if self.claim(s - half, s + half, t - 0.35, t + 0.35):
                     make(b, self.at(s, t, turn, KERB_M), rng)
+
+
+@lru_cache(maxsize=2)
+def shared_world(seed: int, config: WorldConfig | None = None) -> World:
+    """The world of a seed, built once per process (some seconds) for all that only look at it.
+
+    Raises:
+        SimulationError: a negative seed.
+    """
+    return World(seed, config)

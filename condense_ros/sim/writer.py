@@ -43,7 +43,7 @@ from condense_ros.sim.motion import drive
 from condense_ros.sim.odometry import OdometryConfig, odometry_poses
 from condense_ros.sim.rig import Rig
 from condense_ros.sim.simulator import Simulator
-from condense_ros.sim.world import World, WorldConfig
+from condense_ros.sim.world import World, WorldConfig, shared_world
 
 FORMAT = "condense-simulated-1"
 #: how one point lies in a cloud file; intensity is 0 .. 255 for 0 .. 1
@@ -112,7 +112,7 @@ def generate(
         raise SimulationError(f"image_format is {config.image_format!r}", "choose jpg or png")
     if config.rig.lidar.beams > 256:
         raise SimulationError(f"{config.rig.lidar.beams} beams", "a folder holds up to 256")
-    world = World(config.world_seed, config.world)
+    world = shared_world(config.world_seed, config.world)
     name = f"town_{config.world_seed}_" + ("places" if poses is not None else "")
     if poses is None:
         poses = drive(world, config.duration_s, config.rate_hz, config.drive_seed, config.speed_m_s)

@@ -28,7 +28,7 @@ class _Robot:
     """What a process needs to answer: the world, the checkpoint and the map."""
 
     def __init__(self, map_folder: Path, checkpoint: Path, seed: int) -> None:
-        self.simulator = sim.Simulator(sim.World(seed))
+        self.simulator = sim.Simulator(sim.shared_world(seed, sim.WorldConfig()))
         self.perceiver = Perceiver(checkpoint, PerceptionConfig(threads=1, warm_up_points=0))
         self.place_map = PlaceMap.open(map_folder)
 

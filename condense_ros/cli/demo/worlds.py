@@ -59,7 +59,7 @@ def stops(driven: Array, seed: int, visited: int, unvisited: int) -> Stops:
     Args:
         driven: (T, 4, 4) base_link poses of the drive.
     """
-    world = sim.World(seed)
+    world = sim.shared_world(seed, sim.WorldConfig())
     rng = np.random.default_rng([seed, 77])
     beside = sim.poses_beside(world, driven, visited, rng, min_sideways_m=1.0)
     away = sim.poses_never_visited(world, driven, unvisited, rng)
