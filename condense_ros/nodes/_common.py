@@ -238,8 +238,13 @@ class Running(Protocol):
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop`; a second one while files are closed changes nothing."""
+def _stop_on_signals(stop: threading.Event, whole_process: bool) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop`; a second one while files are closed changes nothing.
+
+    Args:
+        whole_process: the process ends with the node, so a late signal (a launcher passes on the
+            Ctrl-C that the terminal has sent already) must not turn a clean end into a death.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -251,7 +256,7 @@ def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if whole_process else handler)
 
 
 def run(make: Callable[[], Running], argv: Sequence[str] | None) -> int:
@@ -266,7 +271,7 @@ def run(make: Callable[[], Running], argv: Sequence[str] | None) -> int:
     use_profile()
     stop = threading.Event()
     try:
-        with _stop_on_signals(stop):
+        with _stop_on_signals(stop, argv is None):
             rclpy.init(
                 args=None if argv is None else list(argv),
                 signal_handler_options=SignalHandlerOptions.NO,
