@@ -88,8 +88,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     found = summary["relocalise"]
     table.add_row(
         f"relocalised, {found['queries']} places beside the drive",
-        f"{100 * found['success_rate']:.0f} % within 0.3 m / 2 deg, median "
-        f"{found['median_error_m']:.2f} m / {found['median_error_deg']:.2f} deg "
+        f"{100 * found['success_rate']:.0f} % within 0.3 m / 2 deg, {_median(found)} "
         f"(nearest keyframe's pose: {100 * found['copy_keyframe_rate']:.0f} %)",
     )
     table.add_row(
@@ -106,6 +105,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         table.add_row(f"  {stage}", f"p50 {times['p50']:.1f} ms, p99 {times['p99']:.1f} ms")
     table.add_row("time in all", f"{summary['seconds_total']:.0f} s")
     console.print(table)
+
+
+def _median(found: dict[str, Any]) -> str:
+    if found["median_error_m"] is None:
+        return "none found"
+    return f"median {1000 * found['median_error_m']:.0f} mm / {found['median_error_deg']:.2f} deg"
 
 
 def draw_pictures(
