@@ -10,6 +10,7 @@ import pytest
 from condense_ros import wire
 from condense_ros.bags import BagReader
 from condense_ros.capture import Capture, CaptureConfig
+from condense_ros.capture.calibration import CalibrationWatch, ImageFacts
 from condense_ros.config import build
 from condense_ros.datasets import open_dataset
 from condense_ros.errors import BagError, ConfigError
@@ -321,3 +322,22 @@ def test_static_transforms_heard_before_time_began_do_not_stretch_the_bag(captur
     assert messages[0].topic in ("/tf_static", INFO)
     assert min(message.log_ns for message in messages) == SECOND + SECOND // 10
     closes(capture)
+
+
+def test_intrinsics_are_those_sent_with_the_image():
+    """A match is found when later camera_info has come; the image keeps the one of its time."""
+    watch = CalibrationWatch()
+    K = CAMERA.K.copy()
+    K[0, 0] += 5
+    changed = CameraModel(K, CAMERA.width, CAMERA.height)
+    watch.add_camera_info(INFO, info(10, CAMERA))
+    watch.add_camera_info(INFO, info(20, changed))
+
+    def focal_length(stamp_ns: int) -> float:
+        image = ImageFacts("cam", stamp_ns, CAMERA.width, CAMERA.height)
+        return float(watch.camera(INFO, image).K[0, 0])
+
+    first, second = CAMERA.K[0, 0], K[0, 0]
+    assert [focal_length(stamp) for stamp in (10, 19, 20, 99)] == [first, first, second, second]
+    # stamps of another clock: what came last counts
+    assert focal_length(5) == second
