@@ -120,6 +120,8 @@ def generate_launch_description():
             start_state="activating",
             goal_state="active",
             entities=[OpaqueFunction(function=player)],
+            # a node that is deactivated and activated again must not get a second player
+            handle_once=True,
         )
     )
     rviz = Node(

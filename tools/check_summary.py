@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Checks that a demo's summary.json is complete and that its accounts close; exits 1 if not."""
+"""Checks that a demo's summary.json is complete, its accounts close and its results hold."""
 
 import json
 import math
 import sys
 from pathlib import Path
+
+from condense_ros.cli.demo.report import check_identities
 
 #: path in the summary -> type of the value there; `*` is every entry
 REQUIRED = {
@@ -68,14 +70,24 @@ def problems_of(summary):
                 problems.append(f"{name} is {value}")
     if problems:
         return problems
-    for name, count in summary["topics"].items():
-        accounted = count["matched"] + sum(count["dropped"].values()) + count["waiting"]
-        if count["received"] != accounted:
-            problems.append(f"{name}: received {count['received']}, accounted for {accounted}")
-        if count["received"] > count["sent"]:
-            problems.append(f"{name}: received {count['received']} of {count['sent']} sent")
+    problems = check_identities(summary)
     if summary["bag"]["pairs"] == 0:
         problems.append("no pair was recorded")
+    if summary["probe"]["difference_mean"] <= 0:
+        problems.append("the pretrained backbone is not better than random ones")
+    found = summary["relocalise"]
+    if found["success_rate"] < 0.8:
+        problems.append(f"only {found['success_rate']:.2f} of the places were found")
+    if found["copy_keyframe_rate"] >= found["success_rate"]:
+        problems.append("copying the nearest keyframe's pose is as good as relocalisation")
+    if found["false_accepts"]:
+        problems.append(f"{found['false_accepts']} poses were given where the map has never been")
+    for stop in summary["live"]["stops"]:
+        wanted = "found" if stop["visited"] else "unknown"
+        if wanted not in [answer["status"] for answer in stop["answers"]]:
+            problems.append(f"a live stop that should be {wanted!r} was not")
+        if not stop["visited"] and "found" in [answer["status"] for answer in stop["answers"]]:
+            problems.append("a live stop away from the map was given a pose")
     return problems
 
 
@@ -89,7 +101,7 @@ def main():
     problems = problems_of(summary)
     if problems:
         sys.exit("\n".join(f"error: {problem}" for problem in problems))
-    print(f"{sys.argv[1]} is complete, and every account closes")
+    print(f"{sys.argv[1]} is complete, its accounts close, its results hold")
 
 
 if __name__ == "__main__":

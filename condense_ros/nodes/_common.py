@@ -17,13 +17,20 @@ from typing import Any, Protocol, TypeVar
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble keeps them here
+    from rclpy.qos_event import (  # type: ignore[no-redef]
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+    )
 
 from condense_ros.config import build, describe
 from condense_ros.errors import CondenseError, EnvironmentProblem

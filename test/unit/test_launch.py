@@ -277,3 +277,13 @@ def test_a_bag_is_played_once_the_node_is_active(
     text = output.read_text()
     assert "sent in" in text, text
     assert text.index("perception_node-1") < text.index("replay_node-2")
+
+
+def test_perception_file_holds_the_defaults() -> None:
+    """It says so of itself; a default that changes must change there too."""
+    from condense_ros.nodes.perception_parameters import PerceptionParameters
+
+    content = yaml.safe_load((ROOT / "config" / "perception.yaml").read_text())
+    defaults = PerceptionParameters()
+    values = content["perception_node"]["ros__parameters"]
+    assert values == {name: getattr(defaults, name) for name in values}

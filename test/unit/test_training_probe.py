@@ -168,7 +168,13 @@ def test_a_probe_needs_labels(data_dir, checkpoint, drives) -> None:
 def test_head_says_where_its_labels_came_from(drives, checkpoint, tmp_path) -> None:
     folder = SimulatedFolder(drives[0])
     out = tmp_path / "with_head.safetensors"
-    fit_head(checkpoint, [folder[i] for i in range(3)], ontology, out, HeadConfig(steps=30))
+    fit_head(
+        checkpoint,
+        [folder[i] for i in range(3)],
+        ontology,
+        out,
+        HeadConfig(label_source="simulated", steps=30),
+    )
     before, after = load_checkpoint(checkpoint), load_checkpoint(out)
     head = after.heads["segmentation"]
     assert head.supervision == "3 labelled simulated frames"

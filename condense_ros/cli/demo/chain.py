@@ -81,8 +81,11 @@ def run(out: Path, *, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     os.environ["OMP_NUM_THREADS"] = "1"
     out = Path(out).absolute()
     _prepare(out)
-    # the demo's own domain: a robot on the same machine neither hears nor disturbs it
-    domain = int(os.environ.get("ROS_DOMAIN_ID") or 20 + os.getpid() % 80)
+    # a domain of its own, on this machine alone: a robot in the caller's domain neither hears the
+    # simulated one nor disturbs it
+    taken = int(os.environ.get("ROS_DOMAIN_ID") or 0)
+    domain = next(d for d in (20 + os.getpid() % 80, 100) if d != taken)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     logging.getLogger("condense_ros").setLevel(logging.WARNING)
     steps = _Steps(console, 8)
 

@@ -54,13 +54,17 @@ def probe_backbone(
     return compare(checkpoint, [train.path], [test.path], config).to_dict()
 
 
+def _head(seed: int) -> HeadConfig:
+    return HeadConfig(label_source="simulated", seed=seed)
+
+
 def fit_segmentation(
     checkpoint: Path, labelled: SimulatedFolder, out: Path, plan: DemoPlan, seed: int
 ) -> tuple[Path, str]:
     """(checkpoint with a segmentation head, what supervised that head)."""
     step = max(1, len(labelled) // plan.head_frames)
     frames = (labelled[i] for i in range(0, step * plan.head_frames, step))
-    path = fit_head(checkpoint, frames, labelled.classes, out, HeadConfig(seed=seed))
+    path = fit_head(checkpoint, frames, labelled.classes, out, _head(seed))
     from condense_ros.models import load_checkpoint
 
     return path, load_checkpoint(path).heads["segmentation"].supervision

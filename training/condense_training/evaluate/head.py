@@ -22,7 +22,7 @@ class HeadConfig:
     """How the head is fitted."""
 
     name: str = parameter("segmentation", "name of the head in the checkpoint")
-    label_source: str = parameter("simulated", "what kind of frames the labels come from, in words")
+    label_source: str = parameter("", "where the labels come from, in words: simulated, ...")
     points_per_frame: int = parameter(2000, "labelled points drawn per frame", low=1)
     steps: int = parameter(100, "L-BFGS iterations", low=1)
     l2: float = parameter(1e-3, "weight penalty", low=0.0)
@@ -65,7 +65,7 @@ def fit_head(
     with cpu_threads():
         features, labels = sample_points(clouds(), config.points_per_frame, generator)
         fitted = fit_linear(features, labels, len(ontology), steps=config.steps, l2=config.l2)
-    supervision = f"{count} labelled {config.label_source} frames"
+    supervision = " ".join(f"{count} labelled {config.label_source} frames".split())
     head = LinearHead(HeadInfo(ontology, supervision, backbone.out_channels))
     with torch.no_grad():
         head.weight.copy_(fitted.weight)
