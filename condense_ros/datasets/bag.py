@@ -89,8 +89,9 @@ class BagDataset:
         self._calibration = BagCalibration(self._reader)
         if any(role.startswith(("image", "depth")) for role in roles):
             self._require_camera_info()
-        world = next((pair.world_frame for pair in self._pairs if pair.world_frame), "")
-        self.base_frame = base_frame or self._calibration.base_frame(world)
+        #: frame of the recorded poses, empty where none were recorded
+        self.world_frame = next((p.world_frame for p in self._pairs if p.world_frame), "")
+        self.base_frame = base_frame or self._calibration.base_frame(self.world_frame)
         steps = np.diff([pair.stamp_ns for pair in self._pairs])
         self.period_s = float(np.median(steps)) / 1e9 if steps.size else 0.1
 

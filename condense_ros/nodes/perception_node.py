@@ -116,7 +116,7 @@ class PerceptionNode(LifecycleNode):
             self._duration,
             lambda: int(self.get_clock().now().nanoseconds),
         )
-        self.pipeline.place_map = place_map
+        self.pipeline.use_map(place_map)
         self._problem = ""
         for warning in perceiver.warnings:
             self.get_logger().warning(warning)
@@ -221,8 +221,7 @@ class PerceptionNode(LifecycleNode):
         message.status, message.reason = located.status, located.reason
         message.place_id, message.score = located.place, float(located.score)
         message.age_s = float(located.age_s)
-        assert self.pipeline is not None
-        message.map_frame = self.pipeline.parameters.map_frame
+        message.map_frame = located.map_frame
         if located.T_map_base is not None and located.covariance is not None:
             wire_pose = pose_to_message(located.T_map_base)
             for part, axes in (("position", "xyz"), ("orientation", "xyzw")):
@@ -313,7 +312,7 @@ class PerceptionNode(LifecycleNode):
         except CondenseError as error:
             response.success, response.message = False, str(error)
             return response
-        pipeline.place_map = place_map
+        pipeline.use_map(place_map)
         response.success, response.places = True, len(place_map)
         response.message = f"{len(place_map)} places"
         return response
@@ -368,7 +367,7 @@ class PerceptionNode(LifecycleNode):
     def _pose_to_store(self, request: Any, pipeline: Pipeline, header: Header) -> Array:
         if request.use_pose:
             return pose_from_message(request.pose, "the pose of the request")
-        frames = pipeline.parameters.map_frame, pipeline.parameters.base_frame
+        frames = pipeline.map_frame, pipeline.parameters.base_frame
         try:
             return pipeline.lookup(*frames, header.stamp_ns)
         except CalibrationMissing as error:

@@ -22,7 +22,7 @@ class PerceptionParameters:
     head: str = parameter("", "segmentation head; empty takes the only one")
     descriptor: str = parameter(RING_HEIGHT, "global descriptor: ring_height or backbone_gem")
     base_frame: str = parameter("base_link", "frame whose pose is published")
-    map_frame: str = parameter("map", "frame of the poses")
+    map_frame: str = parameter("map", "frame of the poses, until a map names its own")
     max_age_s: float = parameter(
         1.0, "clouds that are older when their turn comes are dropped", low=0.01
     )

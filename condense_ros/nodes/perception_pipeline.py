@@ -67,6 +67,7 @@ class Located:
 
     Attributes:
         header: stamp of the cloud; frame of the base.
+        map_frame: frame of `T_map_base`, as the map names it.
         T_map_base, covariance: (4, 4) and (6, 6), None unless found.
         place: name of the best place, empty if none.
         age_s: from the cloud's stamp to this answer.
@@ -80,6 +81,7 @@ class Located:
     score: float
     reason: str
     age_s: float
+    map_frame: str
 
 
 class Pipeline:
@@ -120,6 +122,29 @@ class Pipeline:
         self._found = False
         self._running = False
         self._threads: list[threading.Thread] = []
+
+    # -- map ----------------------------------------------------------------------------------
+
+    def use_map(self, place_map: PlaceMap | None) -> None:
+        """Relocalises in this map from now on."""
+        self.place_map = place_map
+        if problem := self._frame_problem():
+            log.warning(problem)
+
+    @property
+    def map_frame(self) -> str:
+        """Frame of the poses: the loaded map's own; the parameter's as long as there is none."""
+        place_map = self.place_map
+        return self.parameters.map_frame if place_map is None else place_map.header.map_frame
+
+    def _frame_problem(self) -> str:
+        asked, own = self.parameters.map_frame, self.map_frame
+        if asked == own:
+            return ""
+        return (
+            f"map_frame is {asked!r}, but the poses of the map are in {own!r}, in which they are "
+            f"published: set map_frame to {own!r}, or build the map with --map-frame {asked}"
+        )
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -311,11 +336,12 @@ class Pipeline:
             answer.score,
             reason,
             age_s,
+            parameters.map_frame if place_map is None else place_map.header.map_frame,
         )
 
     def _publish_located(self, located: Located) -> None:
         if located.T_map_base is not None and located.covariance is not None:
-            header = Header(located.header.stamp_ns, self.parameters.map_frame)
+            header = Header(located.header.stamp_ns, located.map_frame)
             self._publish("pose", encode_pose(header, located.T_map_base, located.covariance))
         self._answer(located)
 
@@ -329,10 +355,13 @@ class Pipeline:
         return reason
 
     def problems(self) -> dict[str, str]:
-        """What has been wrong within the last ten seconds, by topic."""
+        """What has been wrong within the last ten seconds, or still is, by topic."""
         now = time.monotonic()
         recent = list(self._problems.items())
-        return {topic: text for topic, (text, at) in recent if now - at < _PROBLEM_LASTS_S}
+        problems = {topic: text for topic, (text, at) in recent if now - at < _PROBLEM_LASTS_S}
+        if problem := self._frame_problem():
+            problems["map_frame"] = problem
+        return problems
 
     # -- account ------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from condense_ros.datasets import Dataset, open_dataset
-from condense_ros.errors import ConfigError, DatasetError
+from condense_ros.errors import ConfigError, DatasetError, MapError
 from condense_ros.frame import Frame
 from condense_ros.geometry import Array
 from condense_ros.perception.observer import Observer
@@ -44,7 +44,8 @@ def build_map(
     Raises:
         ConfigError: a negative spacing.
         DatasetError: no frames, or frames without poses.
-        MapError: `out` holds a map already, or cannot be written.
+        MapError: `out` holds a map already, or cannot be written; several drives of which one has
+            its poses in odometry's frame, whose origin is another one in every drive.
         FrameError, PerceptionError: as `Observer`.
     """
     if not spacing_m >= 0:
@@ -57,6 +58,7 @@ def build_map(
             raise DatasetError(f"{drive.name} has no frames", "name another bag or folder")
     if not drives:
         raise DatasetError("no data to build a map from", "name a bag or a data set")
+    _check_world_frames(drives)
     if isinstance(observer, Perceiver):
         observer = Observer(observer)
     place_map: PlaceMap | None = None
@@ -78,6 +80,18 @@ def build_map(
     if progress:
         progress(total, total)
     return place_map.info()
+
+
+def _check_world_frames(drives: Sequence[Dataset]) -> None:
+    """Refuses to merge drives by odometry, which begins at an origin of its own in each."""
+    # only recordings name the frame of their poses
+    frames = {drive.name: getattr(drive, "world_frame", "") for drive in drives}
+    if len(drives) > 1 and any(frame.rsplit("/", 1)[-1] == "odom" for frame in frames.values()):
+        named = ", ".join(f"{name}: {frame or 'not named'}" for name, frame in frames.items())
+        raise MapError(
+            f"the poses of these drives share no origin, some are odometry ({named})",
+            "record with -p world_frame:=map, or build one map per drive",
+        )
 
 
 def _spaced(

@@ -30,11 +30,14 @@ from condense_ros.models import (
     build_backbone,
     save_checkpoint,
 )
+from condense_ros.nodes.perception_parameters import PerceptionParameters
+from condense_ros.nodes.perception_pipeline import Pipeline
 from condense_ros.ontology import Ontology
 from condense_ros.perception import Observer, Perceiver, PerceptionConfig, build_map, segment
 from condense_ros.perception.latency import LatencyLog
 from condense_ros.perception.mailbox import Mailbox
 from condense_ros.places import PlaceMap
+from condense_ros.wire import Header
 
 ONTOLOGY = Ontology(("ground", "wall", "tree"), np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0]]))
 TINY = {"widths": (4, 4, 4, 4, 4, 4, 4, 4, 6), "blocks": (1,) * 8}
@@ -205,6 +208,7 @@ class Drive:
     period_s = 0.1
     classes = None
     T_base_lidar = None
+    world_frame = ""
 
     def __init__(self, rng: np.random.Generator, posed: bool = True, name: str = "drive") -> None:
         self._rng, self._posed, self.name = rng, posed, name
@@ -260,6 +264,43 @@ def test_a_map_of_several_drives_needs_no_checkpoint(
         build_map(drives, Observer(), tmp_path / "other", spacing_m=-1.0)
     with pytest.raises(DatasetError, match="no data"):
         build_map([], Observer(), tmp_path / "other")
+
+
+def test_drives_by_odometry_are_not_merged(tmp_path: Path, rng: np.random.Generator) -> None:
+    drives = [Drive(rng, name="monday"), Drive(rng, name="tuesday")]
+    drives[1].world_frame = "odom"
+    with pytest.raises(MapError, match=r"monday: not named, tuesday: odom.*world_frame:=map"):
+        build_map(drives, Observer(), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    build_map(drives[1], Observer(), tmp_path / "m", spacing_m=5.0)
+    drives[0].world_frame = drives[1].world_frame = "map"
+    build_map(drives, Observer(), tmp_path / "both", spacing_m=5.0)
+
+
+def pipeline(**parameters: object) -> Pipeline:
+    return Pipeline(
+        Perceiver(checkpoint()),
+        PerceptionParameters(**parameters),  # type: ignore[arg-type]
+        lambda topic, raw: None,
+        lambda located: None,
+        lambda stage, milliseconds: None,
+        lambda: 0,
+    )
+
+
+def test_poses_are_in_the_frame_of_the_map(
+    rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = pipeline(map_frame="map")
+    seen = work.perceiver.perceive(cloud(rng))
+    assert work.locate(Header(1, "lidar"), seen).map_frame == "map"
+    work.use_map(PlaceMap(None, Observer().header("town")))
+    assert work.locate(Header(1, "lidar"), seen).map_frame == "town"
+    for text in (caplog.text, work.problems()["map_frame"]):
+        assert "map_frame is 'map'" in text
+        assert "'town'" in text
+    work.use_map(PlaceMap(None, Observer().header("map")))
+    assert "map_frame" not in work.problems()
 
 
 def test_the_observer_names_the_descriptors_of_its_backbone(tmp_path: Path) -> None:
