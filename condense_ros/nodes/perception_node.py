@@ -295,7 +295,7 @@ class PerceptionNode(LifecycleNode):
             if fixed:
                 reason = f"{', '.join(fixed)} can only change while the node is unconfigured"
                 return SetParametersResult(successful=False, reason=reason)
-            self.pipeline.parameters = parameters
+            self.pipeline.use_parameters(parameters)
         return SetParametersResult(successful=True)
 
     # -- services -----------------------------------------------------------------------------

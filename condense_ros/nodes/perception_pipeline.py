@@ -119,7 +119,9 @@ class Pipeline:
         self._tf_lock = threading.Lock()
         self._last_query = -np.inf
         self._last_output: float | None = None
-        self._found = False
+        # a pose found counts in the turn its query began in: a new map or mode begins a new turn
+        self._turn = 0
+        self._found_in = -1
         self._running = False
         self._threads: list[threading.Thread] = []
 
@@ -128,8 +130,15 @@ class Pipeline:
     def use_map(self, place_map: PlaceMap | None) -> None:
         """Relocalises in this map from now on."""
         self.place_map = place_map
+        self._turn += 1
         if problem := self._frame_problem():
             log.warning(problem)
+
+    def use_parameters(self, parameters: PerceptionParameters) -> None:
+        """Works with these from now on; another mode searches anew."""
+        anew = parameters.relocalise_mode != self.parameters.relocalise_mode
+        self.parameters = parameters
+        self._turn += anew
 
     @property
     def map_frame(self) -> str:
@@ -149,7 +158,8 @@ class Pipeline:
     # -- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begins to work; what is offered before is dropped as "inactive"."""
+        """Begins to work and to search; what is offered before is dropped as "inactive"."""
+        self._turn += 1
         self._running = True
         self.clouds.open()
         self._queries.open()
@@ -271,7 +281,7 @@ class Pipeline:
 
     def _ask(self, header: Header, perception: Perception) -> None:
         mode, now = self.parameters.relocalise_mode, time.monotonic()
-        if mode == "off" or (mode == "until_found" and self._found):
+        if mode == "off" or (mode == "until_found" and self._found_in == self._turn):
             return
         if now - self._last_query >= self.parameters.relocalise_every_s:
             self._last_query = now
@@ -284,10 +294,10 @@ class Pipeline:
                 continue
             header, perception = taken[0]
             try:
-                started = time.perf_counter()
+                started, turn = time.perf_counter(), self._turn
                 located = self.locate(header, perception)
                 self._time("relocalise_ms", 1e3 * (time.perf_counter() - started))
-                self._found = located.status == FOUND
+                self._found_in = turn if located.status == FOUND else -1
                 self.answers[located.status] += 1
                 self.located.append(located)
                 self._publish_located(located)

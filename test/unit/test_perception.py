@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +33,13 @@ from condense_ros.models import (
     save_checkpoint,
 )
 from condense_ros.nodes.perception_parameters import PerceptionParameters
-from condense_ros.nodes.perception_pipeline import Pipeline
+from condense_ros.nodes.perception_pipeline import Located, Pipeline
 from condense_ros.ontology import Ontology
 from condense_ros.perception import Observer, Perceiver, PerceptionConfig, build_map, segment
 from condense_ros.perception.latency import LatencyLog
 from condense_ros.perception.mailbox import Mailbox
 from condense_ros.places import PlaceMap
+from condense_ros.places.relocalise import FOUND
 from condense_ros.wire import Header
 
 ONTOLOGY = Ontology(("ground", "wall", "tree"), np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0]]))
@@ -301,6 +304,35 @@ def test_poses_are_in_the_frame_of_the_map(
         assert "'town'" in text
     work.use_map(PlaceMap(None, Observer().header("map")))
     assert "map_frame" not in work.problems()
+
+
+def test_until_found_asks_again_in_another_map_mode_or_life(rng: np.random.Generator) -> None:
+    work = pipeline(relocalise_mode="until_found", relocalise_every_s=0.0)
+    header, seen = Header(1, "lidar"), work.perceiver.perceive(cloud(rng))
+    found = Located(header, FOUND, None, None, "", 1.0, "", 0.0, "map")
+    work.locate = lambda header, perception: found  # type: ignore[method-assign]
+
+    def answers() -> int:
+        before = work.answers[FOUND]
+        work._ask(header, seen)
+        deadline = time.monotonic() + 1.0
+        while work.answers[FOUND] == before and time.monotonic() < deadline:
+            time.sleep(0.005)
+            if work._queries.count().waiting == 0:
+                break
+        return work.answers[FOUND] - before
+
+    work.start()
+    assert (answers(), answers()) == (1, 0)
+    work.use_map(PlaceMap(None, Observer().header()))
+    assert (answers(), answers()) == (1, 0)
+    for mode in ("always", "until_found"):
+        work.use_parameters(dataclasses.replace(work.parameters, relocalise_mode=mode))
+    assert (answers(), answers()) == (1, 0)
+    work.stop()
+    work.start()
+    assert (answers(), answers()) == (1, 0)
+    work.stop()
 
 
 def test_the_observer_names_the_descriptors_of_its_backbone(tmp_path: Path) -> None:
