@@ -187,7 +187,12 @@ class Pipeline:
         try:
             for transform in decode_tf(raw):
                 with self._tf_lock:
+                    if self._tf.add(transform, static=static):
+                        continue
+                    # older than the buffer reaches back: the clock was set back
+                    self._tf.clear()
                     self._tf.add(transform, static=static)
+                self._problem("tf", "the time of the transforms was set back: older ones dropped")
         except CondenseError as error:
             self._problem("tf", str(error))
 

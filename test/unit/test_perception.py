@@ -40,7 +40,7 @@ from condense_ros.perception.latency import LatencyLog
 from condense_ros.perception.mailbox import Mailbox
 from condense_ros.places import PlaceMap
 from condense_ros.places.relocalise import FOUND
-from condense_ros.wire import Header
+from condense_ros.wire import Header, StampedTransform, encode_tf
 
 ONTOLOGY = Ontology(("ground", "wall", "tree"), np.array([[9, 9, 9], [200, 0, 0], [0, 200, 0]]))
 TINY = {"widths": (4, 4, 4, 4, 4, 4, 4, 4, 6), "blocks": (1,) * 8}
@@ -333,6 +333,15 @@ def test_until_found_asks_again_in_another_map_mode_or_life(rng: np.random.Gener
     work.start()
     assert (answers(), answers()) == (1, 0)
     work.stop()
+
+
+def test_transforms_of_a_clock_that_was_set_back_are_used() -> None:
+    work = pipeline()
+    for second, x in ((100, 1.0), (5, 2.0)):
+        moved = StampedTransform(second * 10**9, "map", "base_link", se3(np.eye(3), (x, 0, 0)))
+        work.add_tf(encode_tf([moved]), static=False)
+    assert work.lookup("map", "base_link", 5 * 10**9)[0, 3] == 2.0
+    assert "set back" in work.problems()["tf"]
 
 
 def test_the_observer_names_the_descriptors_of_its_backbone(tmp_path: Path) -> None:
