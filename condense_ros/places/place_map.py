@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from condense_ros.errors import CondenseError, MapError, StorageFull
 from condense_ros.geometry import Array, check_se3
+from condense_ros.places.keypoints import KeypointConfig
 from condense_ros.places.observation import Observation
 from condense_ros.places.place import (
     HEAVY_COLUMNS,
@@ -160,8 +161,13 @@ class PlaceMap:
         """Places added since the last `save`."""
         return len(self._unsaved)
 
-    def check_query(self, backbone: str, descriptor_kind: str) -> None:
-        """Refuses descriptors of other weights or of another kind.
+    def check_query(
+        self, backbone: str, descriptor_kind: str, keypoints: KeypointConfig | None = None
+    ) -> None:
+        """Refuses descriptors of other weights or of another kind, and keypoints taken otherwise.
+
+        Args:
+            keypoints: how the query takes keypoints; None for the defaults, as in `observe`.
 
         Raises:
             MapError: naming both.
@@ -177,6 +183,13 @@ class PlaceMap:
                 f"the map {self.folder} holds {self.header.descriptor_kind!r} descriptors, the "
                 f"query is {descriptor_kind!r}",
                 "use the same descriptor, or build the map again",
+            )
+        keypoints = keypoints or KeypointConfig()
+        if keypoints != self.header.keypoints:
+            raise MapError(
+                f"the map {self.folder} holds keypoints taken with {self.header.keypoints}, the "
+                f"query takes them with {keypoints}",
+                "take keypoints as the map does, or build the map again",
             )
 
     def add(self, place: Place) -> int:

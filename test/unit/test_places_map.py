@@ -64,6 +64,15 @@ def test_what_is_stored_comes_back(tmp_path: Path, rng: np.random.Generator) -> 
     assert info.bytes > 5000
 
 
+def test_keypoints_taken_otherwise_are_refused() -> None:
+    coarse = KeypointConfig(voxel_m=0.5)
+    place_map = PlaceMap(None, header(keypoints=coarse))
+    place_map.check_query("abc", "test", coarse)
+    usual = KeypointConfig().voxel_m
+    with pytest.raises(MapError, match=rf"voxel_m=0\.5.*voxel_m={usual}.*Fix: take keypoints"):
+        place_map.check_query("abc", "test")
+
+
 def test_search_is_exact(tmp_path: Path, rng: np.random.Generator) -> None:
     place_map = PlaceMap.create(tmp_path / "m", header())
     places = [make_place(rng) for _ in range(60)]
