@@ -208,7 +208,8 @@ class Player:
     def _wall_ns(self, stamp_ns: int) -> int:
         """When a playback time is due, by the wall clock; one mapping for all of one moment."""
         since_ns = (stamp_ns - self._anchor_ns) / self._config.rate
-        return self._wall_offset_ns + round(self._anchor_s * SECOND_NS + since_ns)
+        # a header stamp of 0 would come before 1970 at a low rate
+        return max(0, self._wall_offset_ns + round(self._anchor_s * SECOND_NS + since_ns))
 
     def _send(self, message: Outgoing) -> None:
         if self._config.restamp:

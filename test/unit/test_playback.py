@@ -270,6 +270,18 @@ def test_restamp_moves_all_stamps_of_a_moment_together():
     assert all(len(stamps) == 1 for stamps in moved.values())
 
 
+def test_restamp_of_a_message_without_stamp_goes_on_at_a_low_rate():
+    class Unstamped(Steps):
+        def step(self, i):
+            return [Outgoing("/i", wire.CAMERA_INFO, self._stamps[i], raw)]
+
+    raw = wire.encode_camera_info(wire.Header(0, "cam"), CAMERA)
+    stamps = [stamp + 1_700_000_000 * SECOND for stamp in STAMPS[:3]]
+    sent, player = play(Unstamped(stamps), rate=0.5, restamp=True)
+    assert player.run().error == ""
+    assert len(sent) == 3
+
+
 def test_restamped_keeps_everything_else():
     raw = wire.encode_image(wire.Header(SECOND, "cam"), np.zeros((2, 2, 3), np.uint8))
     message = restamped(Outgoing("/i", wire.IMAGE, SECOND, raw), lambda ns: ns + 5)
@@ -296,6 +308,33 @@ def test_bag(tmp_path):
     assert everything == original
     assert playback.topics["/tf_static"] == (wire.TF, "latched")
     assert playback.step_at(0.25) > playback.step_at(0.15) > 0
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0], ids=["slow simulation", "real time"])
+@pytest.mark.parametrize("began", [SECOND, 1_700_000_000 * SECOND], ids=["simulated", "wall"])
+def test_a_message_with_a_stray_stamp_is_sent_when_it_was_logged(tmp_path, began, rate):
+    logged = 1_700_000_000 * SECOND
+    with BagWriter(tmp_path / "bag") as writer:
+        for k in range(400):
+            stamp, log = began + k * SECOND, logged + round(k * SECOND / rate)
+            cloud = wire.encode_cloud(wire.Header(stamp, "lidar"), {"x": np.zeros(1, np.float32)})
+            writer.write("/points", wire.POINT_CLOUD, cloud, stamp, log)
+            if k in (0, 200, 399):  # never stamped, and stamped a year late
+                info = wire.encode_camera_info(wire.Header(0, "cam"), CAMERA)
+                writer.write("/camera/front/camera_info", wire.CAMERA_INFO, info, 0, log)
+                late = stamp + 365 * 86400 * SECOND
+                tf = wire.encode_tf([wire.StampedTransform(late, "odom", "base_link", np.eye(4))])
+                writer.write("/tf", wire.TF, tf, late, log)
+    playback = open_playback(build(PlaybackConfig, {"path": str(tmp_path / "bag")}))
+    sent = [message for i in range(len(playback)) for message in playback.step(i)]
+    assert len(sent) == 406
+    assert sum("6 messages" in note for note in playback.notes) == 1
+    clouds = [m.stamp_ns - began for m in sent if m.topic == "/points"]
+    assert clouds == [k * SECOND for k in range(400)]
+    for topic in ("/tf", "/camera/front/camera_info"):
+        times = [(m.stamp_ns - began) / SECOND for m in sent if m.topic == topic]
+        np.testing.assert_allclose(times, [0, 200, 399], atol=60 if rate < 1 else 1e-3)
+    assert abs(playback.start_ns - began) <= 60 * SECOND
 
 
 def test_nothing_to_play(tmp_path):
