@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class ReplayNode:
                 return
             report = self._player.run()
             if report.error:
-                self._error = EnvironmentProblem(f"the playback ended early: {report.error}", "")
+                self._fail(report.error)
             if report.behind_s > 0:
                 self._log.warning(
                     f"reading and encoding was slower than rate {self._config.rate:g}: the "
@@ -113,11 +114,23 @@ class ReplayNode:
                 )
         except CondenseError as error:
             self._error = error
+        # the thread must not end without a word, with an exit status of success
+        except Exception as error:
+            self._log.error(traceback.format_exc())
+            self._fail(f"{type(error).__name__}: {error}")
         finally:
-            for publisher in filter(None, self._publishers.values()):
-                publisher.wait_for_all_acked(Duration(seconds=_LINGER_S))
-            self._stopping.wait(_LINGER_S)
-            self._ended.set()
+            try:
+                for publisher in filter(None, self._publishers.values()):
+                    publisher.wait_for_all_acked(Duration(seconds=_LINGER_S))
+                self._stopping.wait(_LINGER_S)
+            finally:
+                self._ended.set()
+
+    def _fail(self, reason: str) -> None:
+        self._error = EnvironmentProblem(
+            f"the playback of {self._playback.name} ended early: {reason}",
+            "check that the recording is complete and its disk can be read",
+        )
 
     def _wait_for_subscribers(self) -> None:
         deadline = time.monotonic() + self._config.wait_timeout_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Any
 from condense_ros.errors import CondenseError
 from condense_ros.playback.messages import Outgoing, Playback, PlaybackConfig, restamped
 from condense_ros.wire.header import SECOND_NS
+
+_log = logging.getLogger(__name__)
 
 #: time between two /clock messages while nothing else is sent, seconds
 _CLOCK_S = 0.01
@@ -135,7 +138,7 @@ class Player:
     def run(self) -> PlayerReport:
         """Sends everything (again and again with `loop`); returns at the end or after `stop`.
 
-        A step that cannot be read ends the playback; `error` of the report says why.
+        Whatever goes wrong with a step ends the playback; `error` of the report says why.
         """
         self._begun = time.monotonic()
         start = self._first
@@ -149,6 +152,10 @@ class Player:
                 start = self._first if target is None else target
         except CondenseError as error:
             self._error = str(error)
+        # a bug or a failing disk must not pass for the end of the recording
+        except Exception as error:
+            _log.exception("the playback failed")
+            self._error = f"{type(error).__name__}: {error}"
         self._seconds = time.monotonic() - self._begun
         return self.report()
 

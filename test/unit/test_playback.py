@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -230,17 +231,26 @@ def test_slow_disk_stretches_time_and_is_reported():
     assert report.behind_s == pytest.approx(9 * 0.2 - 0.4, abs=0.5)
 
 
-def test_a_damaged_step_ends_the_playback_with_its_reason():
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DatasetError("image 4 is damaged", "restore it"), "image 4 is damaged"),
+        (OSError(5, "Input/output error"), "OSError: .*Input/output error"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_step_that_fails_ends_the_playback_with_its_reason(error, words):
     class Damaged(Steps):
         def step(self, i):
             if i == 4:
-                raise DatasetError("image 4 is damaged", "restore it")
+                raise error
             return super().step(i)
 
     sent, player = play(Damaged(STAMPS), rate=10.0)
     report = player.run()
     assert len(sent) == 4
-    assert "image 4 is damaged" in report.error
+    assert re.match(words, report.error)
+    assert player.report().error == report.error
 
 
 def test_restamp_moves_all_stamps_of_a_moment_together():
