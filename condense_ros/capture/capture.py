@@ -100,7 +100,7 @@ class Capture:
         self._writer: BagWriter | None = None
         self._bag = ""
         self._recorder: dict[str, RecordCount] = {}
-        self._pairs = self._pairs_without_pose = self._bytes = 0
+        self._completed = self._pairs = self._pairs_without_pose = self._bytes = 0
         self._calibration_ids: list[str] = []
         self._skew_ms = 0.0
 
@@ -133,6 +133,8 @@ class Capture:
                 (topic, kind, raw, stamp_ns)
                 for (topic, _), (kind, raw, stamp_ns) in self._latched.items()
             ]
+            self._pairs = self._pairs_without_pose = 0
+            self._calibration_ids = []
             self._writer, self._bag = writer, str(writer.folder)
 
     def stop(self) -> None:
@@ -351,10 +353,13 @@ class Capture:
         return self._calibration.tf.lookup(config.world_frame, config.base_frame, stamp_ns)
 
     def _pair(self, match: _Match, pivot: ImageFacts, calibration: str, pose: Array | None) -> None:
-        self._pairs += 1
-        self._pairs_without_pose += pose is None
+        self._completed += 1
         stamps = [facts.stamp_ns for facts in match.facts.values()]
         self._skew_ms = (max(stamps) - min(stamps)) / 1e6
+        if self._bag and self._writer is None:
+            return  # the account below is that of the bag, which is finished
+        self._pairs += 1
+        self._pairs_without_pose += pose is None
         if calibration not in self._calibration_ids[-1:]:
             if self._calibration_ids:
                 _log.info("the calibration changed: its id is now %s", calibration)
@@ -409,6 +414,7 @@ class Capture:
                 topics,
                 context,
                 self._recorder,
+                self._completed,
                 self._pairs,
                 self._pairs_without_pose,
                 self._skew_ms,

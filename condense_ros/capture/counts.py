@@ -28,9 +28,11 @@ class CaptureReport:
         topics: images, clouds, depth; `matched` are those of pairs complete with calibration.
         context: camera_info, tf and odometry topics.
         recorder: what the bag writer says of every topic; empty while nothing is recorded.
-        pairs: pairs completed; pairs_without_pose of them have no pose.
+        completed: pairs completed since the capture began, recorded or not.
+        pairs: those of the recording `bag`; of all while nothing was recorded yet.
+            pairs_without_pose of them have no pose.
         skew_ms: largest stamp difference within the newest pair.
-        calibration_ids: in order of appearance.
+        calibration_ids: of `pairs`, in order of appearance.
         bag: folder being written, or written last; empty when none was.
         warnings: in plain words.
     """
@@ -38,6 +40,7 @@ class CaptureReport:
     topics: Mapping[str, TopicCount]
     context: Mapping[str, ContextCount]
     recorder: Mapping[str, RecordCount]
+    completed: int
     pairs: int
     pairs_without_pose: int
     skew_ms: float

@@ -216,7 +216,8 @@ class CaptureNode:
             raise BagError("nothing is being recorded", "call ~/start first")
         self._capture.stop()
         report = self._capture.report()
-        return f"{report.bag}: {report.pairs} pairs"
+        recorded = report.recorder.get(PAIR_TOPIC)
+        return f"{report.bag}: {recorded.written if recorded else 0} pairs"
 
     def _split(self) -> str:
         if self._capture is None:
@@ -241,7 +242,11 @@ class CaptureNode:
         report = self._capture.report()
         for warning in report.warnings:
             self._warn(warning)
-        counts: dict[str, object] = {"pairs": report.pairs, "skew_ms": round(report.skew_ms, 3)}
+        counts: dict[str, object] = {
+            "completed": report.completed,
+            "pairs": report.pairs,
+            "skew_ms": round(report.skew_ms, 3),
+        }
         for topic, count in report.topics.items():
             counts[f"{topic} received"] = count.received
             counts[f"{topic} matched"] = count.matched
@@ -264,7 +269,7 @@ class CaptureNode:
                 wire.Diagnostic(
                     "capture_node: matching",
                     WARN if report.warnings else OK,
-                    report.warnings[0] if report.warnings else f"{report.pairs} pairs",
+                    report.warnings[0] if report.warnings else f"{report.completed} pairs",
                     counts,
                 ),
                 wire.Diagnostic(

@@ -267,6 +267,27 @@ def test_start_stop_start(capture, tmp_path):
     assert open_dataset(tmp_path / "b").incomplete == 0
 
 
+def test_the_account_of_pairs_is_that_of_the_recording(capture, tmp_path):
+    robot = Robot(capture)
+    robot.calibrate()
+    for k, bag in enumerate(("", "a", "", "b")):
+        if bag:
+            capture.start(tmp_path / bag)
+            assert (capture.report().pairs, capture.report().calibration_ids) == (0, ())
+        for j in range(k + 1):
+            robot.step(10 * k + j, odom=bag != "")
+        capture.stop()
+        report = closes(capture)
+        if bag:
+            assert report.pairs == len(BagReader(tmp_path / bag).pairs()) == k + 1
+            assert report.pairs_without_pose == 0
+            assert len(report.calibration_ids) == 1
+    assert report.completed == report.topics[POINTS].matched == 10
+    robot.step(50)
+    capture.stop()
+    assert (closes(capture).pairs, capture.report().completed) == (4, 11)
+
+
 def test_depth_camera(tmp_path):
     depth_topic, colour = "/camera/color/depth", "/camera/color/image"
     config = build(
