@@ -393,12 +393,14 @@ class BagWriter:
         segment = Segment(path, round(self.config.chunk_mib * MIB))
         self._files.append(segment.stats)
         self._segment = segment
-        segment.log.drain()
-        sync_folder(self.folder)
-        log_ns = max((file.end_ns for file in self._files), default=0)
-        for topic, raw, stamp_ns, sequence in self._latched.messages():
-            schema = self._schemas[topic]
-            segment.add(topic, schema, raw, stamp_ns, log_ns, sequence & 0xFFFFFFFF, counted=False)
+        try:
+            segment.log.drain()
+            sync_folder(self.folder)
+        finally:  # also on a full disk: this file is the one that goes on when there is room
+            log_ns = max((file.end_ns for file in self._files), default=0)
+            for topic, raw, stamp_ns, sequence in self._latched.messages():
+                schema, number = self._schemas[topic], sequence & 0xFFFFFFFF
+                segment.add(topic, schema, raw, stamp_ns, log_ns, number, counted=False)
 
     def _write_metadata(self) -> None:
         with self._cond:

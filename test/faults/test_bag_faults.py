@@ -15,9 +15,11 @@ import pytest
 from bag_tools import STRING, record, text
 from mcap.stream_reader import StreamReader
 
+from condense_ros import wire
 from condense_ros.bags import BagReader, BagWriter, RecordConfig, bag_info
 from condense_ros.bags import logfile as logfile_module
 from condense_ros.errors import BagError, CondenseError, StorageFull
+from condense_ros.geometry import CameraModel
 
 SMALL = RecordConfig(chunk_mib=0.001, flush_interval_s=0.02, retry_s=0.01, min_free_mib=0.0)
 
@@ -350,6 +352,32 @@ def test_disk_full_then_room_again(tmp_path, monkeypatch, room):
     assert len(found) == count.written
     assert found[: len(early)] == early
     assert found[-30:] == list(range(sent - 29, sent + 1))
+
+
+def test_a_file_begun_on_a_full_disk_holds_the_calibration(tmp_path, monkeypatch):
+    disk = FullDisk(monkeypatch, 10**9)
+    writer = BagWriter(tmp_path / "bag", SMALL)
+    camera = CameraModel(np.eye(3), 4, 2)
+    info = wire.encode_camera_info(wire.Header(1, "cam"), camera)
+    writer.write("/cam/camera_info", wire.CAMERA_INFO, info, 1, 1)
+    assert writer.flush()
+    disk.room = 0
+    writer.split()
+    _wait(lambda: isinstance(writer.problem, StorageFull))
+    second = tmp_path / "bag" / "bag_1.mcap"
+    late = 1
+    while not second.exists():  # every message makes it try again
+        late += 1
+        writer.write("/a", STRING, text("lost"), late, late)
+        time.sleep(0.01)
+        assert late < 1000
+    time.sleep(0.05)
+    disk.room = 10**9
+    _wait(lambda: writer.problem is None)
+    writer.write("/a", STRING, text("kept"), 5000, 5000)
+    writer.close()
+    assert [m.topic for m in BagReader(second).messages()] == ["/cam/camera_info", "/a"]
+    assert BagReader(tmp_path / "bag").damaged == 0
 
 
 def test_disk_full_until_the_end(tmp_path, monkeypatch):
