@@ -39,16 +39,21 @@ def relocalise(
     data: Annotated[Path, typer.Argument(help="A cloud file, data set or bag.")],
     checkpoint: Annotated[Path | None, typer.Option(help="The backbone of the map.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Ask with every n-th frame.")] = 1,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="The data's poses are in the map's frame: show errors.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the answers here, as JSON.")] = None,
     device: Device = "auto",
 ) -> None:
     """Find the pose of clouds in a map, or answer "unknown"; never a guess.
 
-    Where the data has poses in the map's own frame, the error of each answer is shown.
+    Poses of the data are compared with the answers only with --truth: a recording does not say
+    whether its frame has the map's origin.
     """
     from rich.console import Console
     from rich.table import Table
 
+    from condense_ros.errors import DatasetError
     from condense_ros.geometry import pose_error
     from condense_ros.perception import Observer
     from condense_ros.places.place_map import PlaceMap
@@ -63,6 +68,8 @@ def relocalise(
     for heading in ("answer", "x m", "y m", "yaw deg", "score", "error or reason"):
         table.add_column(heading)
     for frame in frames_of(data, every):
+        if truth and frame.T_world_lidar is None:
+            raise DatasetError(f"frame {frame.index} of {data} has no pose", "leave out --truth")
         answer = ask(stored, observer(frame))
         entry: dict[str, Any] = {
             "frame": f"{frame.sequence}:{frame.index}",
@@ -81,7 +88,8 @@ def relocalise(
             entry["T_map_lidar"] = T.tolist()
             yaw = math.degrees(math.atan2(T[1, 0], T[0, 0]))
             cells = [f"{T[0, 3]:.2f}", f"{T[1, 3]:.2f}", f"{yaw:.1f}"]
-            if frame.T_world_lidar is not None:
+            if truth:
+                assert frame.T_world_lidar is not None  # checked as it was read
                 metres, degrees = pose_error(T, frame.T_world_lidar)
                 entry["error_m"], entry["error_deg"] = metres, degrees
                 remark = f"{metres:.2f} m, {degrees:.1f} deg"
