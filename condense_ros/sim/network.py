@@ -20,6 +20,9 @@ class Network:
         half_road: (E,) metres from the centre line to the kerb.
         half_street: (E,) metres from the centre line to the back of the pavement.
         hills: (H, 4) of the terrain's height (amplitude m, kx 1/m, ky 1/m, phase).
+        lane_m: the robot drives this far right of the centre line, metres.
+        corner_m: it begins to turn this far before a node, metres.
+        speed_m_s: mean speed that suits these ways.
     """
 
     nodes: Array
@@ -27,6 +30,9 @@ class Network:
     half_road: Array
     half_street: Array
     hills: Array
+    lane_m: float = 1.25
+    corner_m: float = 12.0
+    speed_m_s: float = 7.0
 
     def height(self, xy: Array) -> Array:
         """Ground height (...,) in metres at positions (..., 2)."""

@@ -12,9 +12,11 @@ from condense_ros.errors import SimulationError
 from condense_ros.geometry import Array
 from condense_ros.sim import furniture, plants, vehicles
 from condense_ros.sim.buildings import Style, add_building, make_style
+from condense_ros.sim.classes import ontology
 from condense_ros.sim.ground import CLEAR_M, KERB_M, add_ground
 from condense_ros.sim.mesh import MeshBuilder, pose2d
 from condense_ros.sim.network import Network, make_network
+from condense_ros.sim.scenery import Light, Mover
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,9 @@ class World:
                 _Side(self, e, side, rng).fill(styles)
         self._fill_parks(rng)
         self.mesh = self._builder.mesh()
+        self.kind, self.session, self.split = "town", 0, "train"
+        self.movers: tuple[Mover, ...] = ()
+        self.ontology, self.assets = ontology, frozenset[str]()
         del self._builder
         self.obstacles = self._taken.array().copy()
         sun_up, sun_round = np.radians(rng.uniform(25, 60)), rng.uniform(0, 2 * np.pi)
@@ -112,6 +117,8 @@ class World:
         self.sun: Array = np.array(
             [np.cos(sun_up) * np.cos(sun_round), np.cos(sun_up) * np.sin(sun_round), np.sin(sun_up)]
         )
+        x, y, z = self.sun.tolist()
+        self.light = Light(sun=(x, y, z))
 
     def height(self, xy: Array) -> Array:
         """Ground height (...,) at positions (..., 2), metres; roads lie on it."""
