@@ -13,6 +13,7 @@ import typer
 from condense_ros import __version__
 from condense_ros.cli.commands import (
     bag,
+    bench,
     demo,
     doctor,
     map,
@@ -44,6 +45,7 @@ app.command("segment")(segment.segment)
 app.add_typer(map.app, name="map")
 app.command("relocalise")(relocalise.relocalise)
 app.add_typer(sim.app, name="sim")
+app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,0 +1,15 @@
+"""`condense bench`: measured speed of this machine with this software; one file per verb."""
+
+from __future__ import annotations
+
+import typer
+
+from condense_ros.cli.commands import bench_record
+
+app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.command("record")(bench_record.record)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure speed on this machine."""
