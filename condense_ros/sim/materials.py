@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,26 @@ import numpy.typing as npt
 from condense_ros.sim.classes import ontology
 
 Float = npt.NDArray[np.float32]
+Values = npt.NDArray[np.floating[Any]]
 RGB = tuple[float, float, float]
 
-TEXTURES = ("plain", "mottle", "brick", "stripes", "tiles", "leaf", "checker")
+TEXTURES = (
+    "plain",
+    "mottle",
+    "brick",
+    "stripes",
+    "tiles",
+    "leaf",
+    "checker",
+    "wood",
+    "concrete",
+    "planks",
+    "grass",
+    "gravel",
+    "cloth",
+    "asphalt",
+    "render",
+)
 _SIZE = 512
 
 
@@ -29,6 +47,10 @@ class Surface:
         scale_m: size of the texture's element (brick length, stripe width, patch size), metres.
         reflectance: share of the laser's light sent back at normal incidence, 0..1.
         glass: share of laser pulses that go through or are mirrored away, 0..1.
+        retro: share of the light sent straight back to the laser at any angle (sign foil, number
+            plates), 0..1.
+        shine: share of the light that is mirrored instead of scattered (lacquer, polished floors),
+            0..1; depth cameras lose it.
         contrast: strength of the dirt and grain laid over every texture.
     """
 
@@ -40,6 +62,8 @@ class Surface:
     reflectance: float = 0.3
     glass: float = 0.0
     contrast: float = 0.25
+    retro: float = 0.0
+    shine: float = 0.0
 
 
 @cache
@@ -53,13 +77,13 @@ def _noise(seed: int) -> Float:
     return np.asarray((field - field.mean()) / field.std(), np.float32)
 
 
-def _lookup(table: Float, u: Float, v: Float, cell_m: npt.NDArray[np.floating] | float) -> Float:
+def _lookup(table: Float, u: Values, v: Values, cell_m: Values | float) -> Float:
     i = np.floor(u / cell_m).astype(np.int32) & (_SIZE - 1)
     j = np.floor(v / cell_m).astype(np.int32) & (_SIZE - 1)
     return table.ravel()[i * _SIZE + j]
 
 
-def _smooth(table: Float, u: Float, v: Float, cell_m: npt.NDArray[np.floating] | float) -> Float:
+def _smooth(table: Float, u: Values, v: Values, cell_m: Values | float) -> Float:
     """As `_lookup`, interpolated, for patches whose cells would show as squares."""
     x, y = u / cell_m, v / cell_m
     i, j = np.floor(x), np.floor(y)
@@ -83,6 +107,8 @@ class SurfaceTable:
         self.reflectance = np.array([s.reflectance for s in surfaces], np.float32)
         self.glass = np.array([s.glass for s in surfaces], np.float32)
         self.contrast = np.array([s.contrast for s in surfaces], np.float32)
+        self.retro = np.array([s.retro for s in surfaces], np.float32)
+        self.shine = np.array([s.shine for s in surfaces], np.float32)
         # each surface reads another part of the shared noise
         self.shift = (
             np.random.default_rng(len(surfaces))
@@ -166,7 +192,88 @@ def _checker(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
     return ((np.floor(u / scale) + np.floor(v / scale)) % 2).astype(np.float32)
 
 
-_PATTERNS = (_plain, _mottle, _brick, _stripes, _tiles, _leaf, _checker)
+def _wood(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Grain along v, rings bent by slow noise; `scale` is the width of one band of grain."""
+    bend = _smooth(_noise(7), s, t / 6, scale / 6)
+    phase = (u / scale + 0.5 * bend) % 1.0
+    fine = _lookup(_noise(8), s, t / 24, scale / 24)
+    return np.clip(0.25 + 0.5 * phase * phase + 0.12 * fine, 0, 1)
+
+
+def _concrete(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Clouded grey cast in panels of `scale` metres with thin joints."""
+    fu, fv = (u / scale) % 1.0, (v / scale) % 1.0
+    stain = _smooth(_noise(9), s, t, scale / 48)
+    pores = _lookup(_noise(10), s, t, 0.015)
+    value = np.clip(0.3 + 0.22 * stain + 0.08 * pores, 0, 0.8)
+    return np.where((fu < 0.012) | (fv < 0.012), 1.0, value).astype(np.float32)
+
+
+def _planks(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Boards `scale` metres wide along v, each with its own tone and grain, dark gaps between."""
+    board = np.floor(u / scale)
+    fu = u / scale - board
+    tone = _lookup(_noise(4), board * 7, board * 3, 1.0)
+    grain = _lookup(_noise(8), s, t / 20, scale / 16)
+    value = np.clip(0.35 + 0.18 * tone + 0.14 * grain, 0, 0.85)
+    return np.where(fu < 0.06, 1.0, value).astype(np.float32)
+
+
+def _grass(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Tufts of `scale` metres and blades far finer than they."""
+    tuft = _smooth(_noise(11), s, t, scale / 12)
+    blade = _lookup(_noise(12), s, t, scale / 60)
+    return np.clip(0.45 + 0.22 * tuft + 0.3 * blade, 0, 1)
+
+
+def _gravel(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Stones of `scale` metres, each of one tone."""
+    jitter = _lookup(_noise(13), s, t, scale / 3)
+    i, j = np.floor(s / scale + 0.3 * jitter), np.floor(t / scale - 0.3 * jitter)
+    stone = _lookup(_noise(5), i * 5, j * 11, 1.0)
+    return np.clip(0.5 + 0.3 * stone + 0.1 * jitter, 0, 1)
+
+
+def _cloth(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Weave of `scale` metres under soft folds."""
+    weave = np.sin(u * (6.2831855 / scale)) * np.sin(v * (6.2831855 / scale))
+    fold = _smooth(_noise(14), s, t, scale * 2)
+    return np.clip(0.4 + 0.18 * weave + 0.25 * fold, 0, 1)
+
+
+def _asphalt(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Grit, worn patches of `scale` metres, and cracks filled with tar."""
+    grit = _lookup(_noise(15), s, t, 0.012)
+    wear = _smooth(_noise(16), s, t, scale / 24)
+    crack = np.abs(_smooth(_noise(17), s, t, scale / 10)) < 0.012
+    value = np.clip(0.35 + 0.2 * wear + 0.14 * grit, 0, 0.9)
+    return np.where(crack, 0.0, value).astype(np.float32)
+
+
+def _render(u: Float, v: Float, scale: Float, s: Float, t: Float) -> Float:
+    """Plaster: fine grain, and streaks of rain of `scale` metres that run down."""
+    streak = _smooth(_noise(18), s, t / 8, scale / 16)
+    grain = _lookup(_noise(19), s, t, 0.01)
+    return np.clip(0.25 + 0.16 * streak + 0.1 * grain, 0, 1)
+
+
+_PATTERNS = (
+    _plain,
+    _mottle,
+    _brick,
+    _stripes,
+    _tiles,
+    _leaf,
+    _checker,
+    _wood,
+    _concrete,
+    _planks,
+    _grass,
+    _gravel,
+    _cloth,
+    _asphalt,
+    _render,
+)
 
 #: paints that many classes share, so that a single pixel's colour does not give its class away
 PALETTE: tuple[RGB, ...] = (
@@ -207,6 +314,8 @@ def surface(
     reflectance: tuple[float, float] = (0.1, 0.6),
     glass: float = 0.0,
     contrast: float = 0.25,
+    retro: float = 0.0,
+    shine: float = 0.0,
 ) -> Surface:
     """A surface with reflectance drawn from a range; every class draws from wide ranges."""
     assert semantic < len(ontology)
@@ -219,4 +328,6 @@ def surface(
         float(rng.uniform(*reflectance)),
         glass,
         contrast,
+        retro,
+        shine,
     )
