@@ -46,11 +46,14 @@ def within_view(cloud: PointCloud, image: CameraImage, margin_deg: float) -> npt
     """(N,) bool: points whose bearing from the camera is in its horizontal view, widened on both
     sides. Hidden points and those above or below the image stay: they are context."""
     camera = image.camera
-    edges = camera.rays(np.array([[0.0, camera.K[1, 2]], [camera.width - 1.0, camera.K[1, 2]]]))
-    low, high = np.arctan2(edges[:, 0], edges[:, 2]) + np.radians([-margin_deg, margin_deg])
+    columns = np.arange(camera.width, dtype=np.float64)
+    edges = camera.rays(np.stack([columns, np.full(camera.width, camera.K[1, 2])], axis=1))
+    edges = edges[np.isfinite(edges[:, 0])]  # a lens may leave the border of the image empty
+    edge = np.arctan2(edges[:, 0], edges[:, 2])[[0, -1]]
+    middle, half = edge.mean(), (edge[1] - edge[0]) / 2 + np.radians(margin_deg)
     xyz = transform(image.T_cam_cloud, cloud.xyz)
-    bearing = np.arctan2(xyz[:, 0], xyz[:, 2])  # NaN stays NaN, and compares false
-    return np.asarray((bearing >= low) & (bearing <= high))
+    off = np.arctan2(xyz[:, 0], xyz[:, 2]) - middle  # NaN stays NaN, and compares false
+    return np.asarray(np.abs((off + np.pi) % (2 * np.pi) - np.pi) <= half)
 
 
 def sample_features(maps: Tensor, image_index: Tensor, uv: Tensor) -> Tensor:

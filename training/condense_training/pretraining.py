@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
+from torch import nn
 
 from condense_ros.config import parameter
-from condense_ros.errors import CondenseError
+from condense_ros.errors import CondenseError, TrainingError
 from condense_ros.files import write_json
 from condense_ros.frame import PointCloud
-from condense_ros.models import Backbone, Checkpoint, save_checkpoint
+from condense_ros.models import Backbone, Checkpoint, HeadInfo, LinearHead, save_checkpoint
 from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.frames import FrameSource, spread
+from condense_training.recipe import Parts, Recipe
 from condense_training.recipes import build_recipe
 from condense_training.threads import cpu_threads
 from condense_training.trainer import StepRecord, TrainerConfig, train
@@ -70,6 +72,23 @@ def _losses(path: Path) -> dict[str, dict[str, Any]]:
     return summary
 
 
+def _heads(recipe: Recipe, parts: Parts, source: FrameSource) -> dict[str, LinearHead]:
+    """The trained segmentation head as the checkpoint stores it."""
+    if not recipe.head:
+        return {}
+    trained = cast(nn.Linear, parts[recipe.head])
+    if source.classes is None or len(source.classes) != trained.out_features:
+        known = "none" if source.classes is None else str(len(source.classes))
+        raise TrainingError(
+            f"the head has {trained.out_features} classes, the data {known}",
+            "set the recipe's parameter classes to the size of the data's ontology",
+        )
+    supervision = f"{len(source)} labelled frames"
+    head = LinearHead(HeadInfo(source.classes, supervision, trained.in_features))
+    head.load_state_dict(trained.cpu().state_dict())
+    return {"segmentation": head}
+
+
 def pretrain(
     data: Sequence[Path],
     out: Path,
@@ -79,7 +98,10 @@ def pretrain(
     on_step: Callable[[StepRecord], None] | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Pretrains a 3D backbone without labels and writes `out/backbone.safetensors`.
+    """Trains a 3D backbone by a recipe and writes `out/backbone.safetensors`.
+
+    Recipes learn from images alone; `supervised` learns from labels, and its checkpoint says so and
+    holds the segmentation head too.
 
     Run again with the same arguments after a stop of any kind, it goes on where it was; after the
     end, it returns the checkpoint at once.
@@ -110,8 +132,9 @@ def pretrain(
     backbone = cast(Backbone, result.parts[recipe.backbone]).cpu()
     with cpu_threads(config.trainer.threads):
         calibrate_batch_norm(backbone, _some_clouds(source, _STATISTICS_FRAMES))
+    heads = _heads(recipe, result.parts, source)
     metadata = {
-        "supervision": "none: self-supervised",
+        "supervision": recipe.supervision,
         "preset": config.preset,
         "settings": recipe.settings,
         "seed": config.trainer.seed,
@@ -126,6 +149,7 @@ def pretrain(
     }
     checkpoint = Checkpoint.of(
         backbone,
+        heads,
         recipe=recipe.name,
         data_hash=source.manifest_hash(),
         metadata=metadata,

@@ -69,6 +69,8 @@ class Recipe:
         build: makes the parts; called after the random generator was seeded.
         stages: in order; a stage's parts start as the stage before left them.
         backbone: name of the part that is exported.
+        supervision: where the recipe's knowledge comes from, written into the checkpoint.
+        head: name of a trained linear segmentation head that is exported with it; empty for none.
     """
 
     name: str
@@ -76,3 +78,5 @@ class Recipe:
     build: Callable[[], Parts]
     stages: tuple[Stage, ...]
     backbone: str
+    supervision: str = "none: self-supervised"
+    head: str = ""
