@@ -185,6 +185,8 @@ def calibration_id(images: tuple[CameraImage, ...]) -> str:
     for image in sorted(images, key=lambda image: image.name):
         digest.update(image.name.encode())
         digest.update(np.array([image.camera.width, image.camera.height], np.int64).tobytes())
+        if image.camera.model != "pinhole":
+            digest.update(image.camera.model.encode())
         for values in (image.camera.K, image.camera.D, image.T_cam_lidar):
             # adding 0.0 turns -0.0 into 0.0, which has other bytes
             digest.update((np.round(values, 9) + 0.0).tobytes())

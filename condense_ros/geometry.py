@@ -14,8 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from condense_ros.errors import GeometryError
+from condense_ros.lens import BrownConrady, Equidistant, brown_conrady
 
 Array = npt.NDArray[np.float64]
+
+#: camera model -> numbers of distortion coefficients it may have
+_COEFFICIENTS = {"pinhole": (0, 4, 5, 8), "fisheye": (0, 4)}
+#: nearer points are not seen
+MIN_DISTANCE_M = 0.01
 
 #: rotation from a REP-103 body frame (x forward) to an optical frame (z forward)
 R_OPTICAL_BODY = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
@@ -150,23 +156,26 @@ def interpolate_pose(T_a: Array, T_b: Array, fraction: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
-    """Pinhole camera with Brown-Conrady distortion, as in sensor_msgs/CameraInfo.
+    """A calibrated camera, as in sensor_msgs/CameraInfo.
 
     Attributes:
         K: (3, 3) float64 intrinsics in pixels; the centre of the top left pixel is (0, 0).
         width, height: image size in pixels.
-        D: (0,), (4,), (5,) or (8,) float64, order k1 k2 p1 p2 k3 k4 k5 k6 (OpenCV; `plumb_bob` and
-            `rational_polynomial` of CameraInfo).
+        D: float64 distortion. Pinhole: (0,), (4,), (5,) or (8,), order k1 k2 p1 p2 k3 k4 k5 k6
+            (`plumb_bob` and `rational_polynomial` of CameraInfo). Fisheye: (0,) or (4,), k1 k2 k3
+            k4 of the angle (`equidistant` of CameraInfo, `cv2.fisheye`).
+        model: "pinhole" or "fisheye". A fisheye camera may see points beside and behind itself.
 
     Raises:
         GeometryError: K without positive focal lengths (an uncalibrated camera publishes K = 0),
-            non-finite values, an empty image, or another number of coefficients.
+            non-finite values, an empty image, another model or number of coefficients.
     """
 
     K: Array
     width: int
     height: int
     D: Array = field(default_factory=lambda: np.zeros(0))
+    model: str = "pinhole"
 
     def __post_init__(self) -> None:
         K, D = np.array(self.K, dtype=np.float64), np.array(self.D, dtype=np.float64).ravel()
@@ -179,39 +188,47 @@ class CameraModel:
             raise GeometryError(
                 f"camera image size is {self.width}x{self.height}", "set width and height"
             )
-        if D.size not in (0, 4, 5, 8) or not np.isfinite(D).all():
+        if self.model not in _COEFFICIENTS:
             raise GeometryError(
-                f"{D.size} distortion coefficients", "give none, 4, 5 (plumb_bob) or 8 (rational)"
+                f"camera model {self.model!r} is not known", f"use {' or '.join(_COEFFICIENTS)}"
+            )
+        if D.size not in _COEFFICIENTS[self.model] or not np.isfinite(D).all():
+            raise GeometryError(
+                f"{D.size} distortion coefficients of a {self.model} camera: {D.tolist()}",
+                "give none, 4, 5 (plumb_bob) or 8 (rational) finite numbers"
+                if self.model == "pinhole"
+                else "give none or 4 finite numbers (k1 k2 k3 k4)",
             )
         object.__setattr__(self, "K", K)
         object.__setattr__(self, "D", D)
 
     @cached_property
-    def _coefficients(self) -> tuple[float, ...]:
-        return tuple(np.pad(self.D, (0, 8 - self.D.size)).tolist())
-
-    def _distort(self, x: Array, y: Array) -> tuple[Array, Array]:
-        k1, k2, p1, p2, k3, k4, k5, k6 = self._coefficients
-        r2 = x * x + y * y
-        radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-        return (
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        )
+    def _brown(self) -> BrownConrady | None:
+        """The pinhole's distortion, None without any."""
+        distorted = self.model == "pinhole" and self.D.any()
+        return brown_conrady(tuple(self.D.tolist())) if distorted else None
 
     @cached_property
-    def _max_radius(self) -> float:
-        """Radius in normalised coordinates up to which distortion stays one-to-one.
+    def _fisheye(self) -> Equidistant:
+        return Equidistant(self.D)
 
-        Beyond it the polynomial folds back and would put points from far outside the field of view
-        into the image.
-        """
-        if not self.D.any():
-            return float("inf")
-        radii = np.linspace(0.0, 4.0, 4001)
-        distorted, _ = self._distort(radii, np.zeros_like(radii))
-        folds = np.nonzero(np.diff(distorted) <= 0)[0]
-        return float(radii[folds[0]]) if folds.size else float(radii[-1])
+    def _plane(self, xyz: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+        """Distorted normalised coordinates, and whether the lens can see the point at all."""
+        if self.model == "fisheye":
+            across = np.hypot(xyz[:, 0], xyz[:, 1])
+            theta = np.arctan2(across, xyz[:, 2])
+            near = np.hypot(across, xyz[:, 2]) <= MIN_DISTANCE_M
+            valid = ~near & (theta < self._fisheye.max_angle)
+            radius = self._fisheye.apply(np.where(valid, theta, 0.0))
+            scale = radius / np.where(across > 0, across, 1.0)
+            return xyz[:, 0] * scale, xyz[:, 1] * scale, valid
+        valid = xyz[:, 2] > MIN_DISTANCE_M
+        z = np.where(valid, xyz[:, 2], 1.0)
+        x, y = xyz[:, 0] / z, xyz[:, 1] / z
+        if self._brown is not None:
+            valid &= self._brown.covers(x, y)
+            x, y = self._brown.apply(np.where(valid, x, 0.0), np.where(valid, y, 0.0))
+        return x, y, valid
 
     def project(
         self, xyz_cam: npt.NDArray[np.floating]
@@ -223,66 +240,69 @@ class CameraModel:
 
         Returns:
             uv: (N, 2) float64 pixels (u right, v down), meaningful where `inside`.
-            depth: (N,) float64, metres along z.
-            inside: (N,) bool: in front of the camera (z > 1 cm) and within the image.
+            depth: (N,) float64, metres along z; a fisheye may see points with depth <= 0.
+            inside: (N,) bool: within the image and seen by the lens: nearer to the axis than the
+                distortion folds back, and in front of the camera (z > 1 cm) or, for a fisheye,
+                farther than 1 cm.
         """
         xyz = np.asarray(xyz_cam, dtype=np.float64)
-        depth = xyz[:, 2]
-        in_front = depth > 0.01
-        z = np.where(in_front, depth, 1.0)
-        x, y = xyz[:, 0] / z, xyz[:, 1] / z
-        valid = in_front
-        if self.D.any():
-            valid = valid & (x * x + y * y < self._max_radius**2)
-            x, y = self._distort(np.where(valid, x, 0.0), np.where(valid, y, 0.0))
+        x, y, valid = self._plane(xyz)
         u = self.K[0, 0] * x + self.K[0, 1] * y + self.K[0, 2]
         v = self.K[1, 1] * y + self.K[1, 2]
         # pixel i covers [i - 0.5, i + 0.5)
         inside = (
             valid & (u >= -0.5) & (u < self.width - 0.5) & (v >= -0.5) & (v < self.height - 0.5)
         )
-        return np.stack([u, v], axis=1), depth, inside
+        return np.stack([u, v], axis=1), xyz[:, 2], inside
 
     def rays(self, uv: npt.NDArray[np.floating] | None = None) -> Array:
-        """Unnormalised viewing directions (M, 3) with z = 1 in the optical frame.
+        """Viewing directions (M, 3) in the optical frame: z = 1 for a pinhole, unit length for a
+        fisheye, whose directions may point backwards.
 
-        Pixels that no direction is seen in (strong barrel distortion leaves the corners of the
-        image empty) are NaN.
+        Pixels that no direction is seen in (beyond the fold of a barrel distortion, outside the
+        image circle of a fisheye) are NaN.
 
         Args:
             uv: (M, 2) pixels; all pixel centres in row-major order when None.
         """
         if uv is None:
-            v_grid, u_grid = np.mgrid[0 : self.height, 0 : self.width]
-            uv = np.stack([u_grid.ravel(), v_grid.ravel()], axis=1)
+            return self._all_rays
         uv = np.asarray(uv, dtype=np.float64)
-        y0 = (uv[:, 1] - self.K[1, 2]) / self.K[1, 1]
-        x0 = (uv[:, 0] - self.K[0, 2] - self.K[0, 1] * y0) / self.K[0, 0]
-        x, y = x0.copy(), y0.copy()
-        if self.D.any():
-            # Newton in two variables: fixed-point iteration diverges near the image corners of
-            # wide lenses. The Jacobian is taken by central differences.
-            step = 1e-6
-            for _ in range(12):
-                ex, ey = self._distort(x, y)
-                ex, ey = ex - x0, ey - y0
-                xp, yp = self._distort(x + step, y)
-                xm, ym = self._distort(x - step, y)
-                a, c = (xp - xm) / (2 * step), (yp - ym) / (2 * step)
-                xp, yp = self._distort(x, y + step)
-                xm, ym = self._distort(x, y - step)
-                b, d = (xp - xm) / (2 * step), (yp - ym) / (2 * step)
-                det = a * d - b * c
-                det = np.where(np.abs(det) < 1e-9, 1e-9, det)
-                x, y = x - (d * ex - b * ey) / det, y - (a * ey - c * ex) / det
-            ex, ey = self._distort(x, y)
-            lost = ~(np.hypot(ex - x0, ey - y0) < 1e-8) | (np.hypot(x, y) > self._max_radius)
-            x[lost], y[lost] = np.nan, np.nan
-        return np.stack([x, y, np.ones_like(x)], axis=1)
+        y = (uv[:, 1] - self.K[1, 2]) / self.K[1, 1]
+        x = (uv[:, 0] - self.K[0, 2] - self.K[0, 1] * y) / self.K[0, 0]
+        if self.model == "fisheye":
+            radius = np.hypot(x, y)
+            theta = self._fisheye.remove(radius)
+            scale = np.sin(theta) / np.where(radius > 0, radius, 1.0)
+            return np.stack([x * scale, y * scale, np.cos(theta)], axis=1)
+        if self._brown is not None:
+            x, y = self._brown.remove(x, y)
+        return np.stack([x, y, np.where(np.isfinite(x), 1.0, np.nan)], axis=1)
 
-    def unproject(self, uv: npt.NDArray[np.floating], depth: npt.NDArray[np.floating]) -> Array:
-        """Points (M, 3) in metres, optical frame, of pixels (M, 2) with z depth (M,) in metres."""
-        return self.rays(uv) * np.asarray(depth, dtype=np.float64)[:, None]
+    @cached_property
+    def _all_rays(self) -> Array:
+        v, u = np.mgrid[0 : self.height, 0 : self.width]
+        rays = self.rays(np.stack([u.ravel(), v.ravel()], axis=1))
+        rays.flags.writeable = False  # shared by all callers
+        return rays
+
+    def unproject(
+        self, uv: npt.NDArray[np.floating] | None, depth: npt.NDArray[np.floating]
+    ) -> Array:
+        """Points (M, 3) in metres, optical frame, of pixels (M, 2) with z depth (M,) in metres.
+
+        NaN where no direction is seen (see `rays`), and where a fisheye looks sideways or back: no
+        depth along the axis reaches there.
+
+        Args:
+            uv: all pixel centres in row-major order when None.
+        """
+        rays = self.rays(uv)
+        depth = np.asarray(depth, dtype=np.float64)[:, None]
+        if self.model == "fisheye":
+            ahead = np.where(rays[:, 2:] > 1e-6, rays[:, 2:], np.nan)
+            return np.asarray(rays * (depth / ahead))
+        return np.asarray(rays * depth)
 
     def scaled(self, width: int, height: int) -> CameraModel:
         """The same camera for its image resized to (width, height)."""
@@ -292,7 +312,7 @@ class CameraModel:
         K[1, 1] *= sy
         K[0, 2] = (K[0, 2] + 0.5) * sx - 0.5
         K[1, 2] = (K[1, 2] + 0.5) * sy - 0.5
-        return CameraModel(K, width, height, self.D)
+        return CameraModel(K, width, height, self.D, self.model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,7 +322,7 @@ class Projection:
     Attributes:
         index: (M,) int64 rows of the cloud.
         uv: (M, 2) float64 pixels.
-        depth: (M,) float64 metres along the optical axis.
+        depth: (M,) float64 metres along the optical axis; a fisheye may see points with depth <= 0.
     """
 
     index: npt.NDArray[np.int64]
@@ -325,7 +345,8 @@ def project_cloud(
     test drops a point if clearly nearer points surround it: pixels are gathered in cells of
     `cell_px`, and each of the four 2x2 blocks of cells that meet at the point's own cell must hold
     one nearer by more than `tolerance` (relative, plus 0.2 m). Asking all four sides spares ground
-    and walls seen at a grazing angle, whose nearer parts lie to one side only.
+    and walls seen at a grazing angle, whose nearer parts lie to one side only. Near means depth for
+    a pinhole and distance for a fisheye, which also looks sideways.
 
     Args:
         xyz: (N, 3) metres, lidar frame; non-finite rows are never seen.
@@ -342,13 +363,15 @@ def project_cloud(
     index = np.nonzero(inside & finite)[0]
     uv, depth = uv[index], depth[index]
     if depth_test and index.size:
+        fisheye = camera.model == "fisheye"
+        distance = np.linalg.norm(xyz_cam[index], axis=1) if fisheye else depth
         columns = int(np.ceil(camera.width / cell_px)) + 2
         rows = int(np.ceil(camera.height / cell_px)) + 2
         col = ((uv[:, 0] + 0.5) / cell_px).astype(np.int64) + 1
         row = ((uv[:, 1] + 0.5) / cell_px).astype(np.int64) + 1
         # the one-cell border stays at infinity
         nearest = np.full((rows, columns), np.inf)
-        np.minimum.at(nearest, (row, col), depth)
+        np.minimum.at(nearest, (row, col), distance)
         # block[i, j] covers the cells i, i + 1 x j, j + 1
         block = np.minimum(nearest[:-1], nearest[1:])
         block = np.minimum(block[:, :-1], block[:, 1:])
@@ -357,6 +380,6 @@ def project_cloud(
         for up in (0, 1):
             for left in (0, 1):
                 surround = np.maximum(surround, block[row - up, col - left])
-        visible = depth <= surround * (1 + tolerance) + 0.2
+        visible = distance <= surround * (1 + tolerance) + 0.2
         index, uv, depth = index[visible], uv[visible], depth[visible]
     return Projection(index.astype(np.int64), uv, depth)

@@ -101,7 +101,7 @@ class CalibrationWatch:
             T = self.tf.lookup(image.frame_id, cloud_frame, image.stamp_ns) @ T_frame_cloud
             found.append((name, camera, T))
         state = tuple(
-            (name, c.width, c.height, c.K.tobytes(), c.D.tobytes(), T.tobytes())
+            (name, c.model, c.width, c.height, c.K.tobytes(), c.D.tobytes(), T.tobytes())
             for name, c, T in found
         )
         if self._cached is None or self._cached[0] != state:

@@ -216,8 +216,9 @@ class BagDataset:
                 f"{topic} is {depth.shape}, its camera_info {(camera.height, camera.width)}",
                 "publish the camera_info of exactly this image size",
             )
-        seen = depth.ravel() > 0
-        xyz_cam = camera.rays()[seen] * depth.ravel()[seen, None]
+        xyz_cam = camera.unproject(None, depth.ravel())
+        # without depth, or at a pixel that the lens leaves empty
+        xyz_cam = xyz_cam[(depth.ravel() > 0) & np.isfinite(xyz_cam[:, 0])]
         body = PointCloud((xyz_cam @ R_OPTICAL_BODY).astype(np.float32), frame_id=frame_id)
         return _Cloud(stamp_ns, body, frame_id, _T_OPTICAL_BODY, picture)
 

@@ -109,7 +109,7 @@ class RgbdSequence:
                 "register depth to the colour image first",
             )
         seen = depth.ravel() > 0
-        xyz_cam = camera.rays()[seen] * depth.ravel()[seen, None]
+        xyz_cam = camera.unproject(None, depth.ravel())[seen]
         image = CameraImage("color", stamp_ns, pixels, camera, self._T_cam_lidar, depth=depth)
         return Frame(
             stamp_ns,

@@ -103,6 +103,7 @@ def test_calibration_id_sees_calibration_and_nothing_else() -> None:
         (image("a", T_cam_lidar=changed), image("b")),
         (image("a", camera=CameraModel(K2, 64, 48)), image("b")),
         (image("a", camera=CameraModel(K, 64, 48, np.array([0.1, 0, 0, 0]))), image("b")),
+        (image("a", camera=CameraModel(K, 64, 48, model="fisheye")), image("b")),
         (image("a"),),
         (image("a"), image("c")),
     ]

@@ -101,10 +101,13 @@ def test_compressed_image(rng):
     np.testing.assert_array_equal(wire.decode_compressed_image(ros_bytes(theirs)).pixels, pixels)
 
 
-@pytest.mark.parametrize("coefficients", [5, 8])
-def test_camera_info(rng, coefficients):
+@pytest.mark.parametrize(
+    ("coefficients", "name"), [(5, "plumb_bob"), (8, "rational_polynomial"), (4, "equidistant")]
+)
+def test_camera_info(rng, coefficients, name):
     K = np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]])
-    camera = CameraModel(K, 640, 480, rng.normal(size=coefficients) * 0.01)
+    model = "fisheye" if name == "equidistant" else "pinhole"
+    camera = CameraModel(K, 640, 480, rng.normal(size=coefficients) * 0.01, model)
     raw = wire.encode_camera_info(HEADER, camera)
     theirs = ros(
         "sensor_msgs",
@@ -112,7 +115,7 @@ def test_camera_info(rng, coefficients):
         header=ros_header(),
         width=640,
         height=480,
-        distortion_model="plumb_bob" if coefficients == 5 else "rational_polynomial",
+        distortion_model=name,
         d=camera.D.tolist(),
         k=K.reshape(9),
         r=np.eye(3).reshape(9),

@@ -186,8 +186,8 @@ def info(**fields):
     [
         (info(k=np.zeros(9)), "K = 0: the camera is not calibrated"),
         (info(k=np.full(9, np.nan)), "intrinsics are not usable"),
-        (info(distortion_model="equidistant", d=np.full(4, 0.1)), "'equidistant' with 4"),
-        (info(distortion_model="equidistant"), "'equidistant'"),
+        (info(distortion_model="omnidirectional", d=np.full(4, 0.1)), "'omnidirectional'"),
+        (info(distortion_model="omnidirectional"), "'omnidirectional'"),
         (info(d=np.full(8, 0.1)), "'plumb_bob' with 8"),
         (info(width=0), "0x480"),
         (info(binning_x=2), "binning 2x0"),
@@ -205,6 +205,56 @@ def test_camera_info_round_trip():
     assert header == HEADER
     np.testing.assert_array_equal(back.K, camera.K)
     assert back.D.size == 0
+    assert back.model == "pinhole"
+
+
+@pytest.mark.parametrize("D", [[], [0.1, -0.02, 0.003, -0.0004]])
+def test_camera_info_of_a_fisheye_round_trip(D):
+    camera = CameraModel(
+        np.array([[300.0, 0, 320], [0, 301, 240], [0, 0, 1]]), 640, 480, D, "fisheye"
+    )
+    raw = wire.encode_camera_info(HEADER, camera)
+    assert cdr.deserialize(wire.CAMERA_INFO, raw).distortion_model == "equidistant"
+    _, back = wire.decode_camera_info(raw)
+    assert back.model == "fisheye"
+    np.testing.assert_array_equal(back.D, D)
+    point = np.array([[1.0, 0.3, -0.2]])  # beside the camera: a pinhole would not see it
+    np.testing.assert_array_equal(back.project(point)[0], camera.project(point)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "D", "kept"),
+    [
+        ("equidistant", [0.1, 0.2, 0.3, 0.4, 0.0], [0.1, 0.2, 0.3, 0.4]),
+        ("fisheye", [0.1, 0, 0, 0], [0.1, 0, 0, 0]),
+        ("plumb_bob", [0.1, 0.2, 0.3, 0.4, 0.5, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0.5]),
+        ("rational_polynomial", [0.1] * 8 + [0] * 6, [0.1] * 8),
+    ],
+)
+def test_zeros_after_the_coefficients_are_left_out(name, D, kept):
+    message = cdr.message(
+        wire.CAMERA_INFO,
+        width=640,
+        height=480,
+        distortion_model=name,
+        k=np.eye(3).ravel() * 300,
+        d=np.array(D, np.float64),
+    )
+    _, camera = wire.decode_camera_info(cdr.serialize(wire.CAMERA_INFO, message))
+    np.testing.assert_array_equal(camera.D, kept)
+
+
+def test_coefficients_of_another_model_are_refused():
+    message = cdr.message(
+        wire.CAMERA_INFO,
+        width=640,
+        height=480,
+        distortion_model="equidistant",
+        k=np.eye(3).ravel() * 300,
+        d=np.full(5, 0.1),
+    )
+    with pytest.raises(WireError, match="'equidistant' with 5"):
+        wire.decode_camera_info(cdr.serialize(wire.CAMERA_INFO, message))
 
 
 @pytest.mark.parametrize(("sec", "nanosec"), [(-1, 0), (0, 10**9), (5, 2**32 - 1)])
