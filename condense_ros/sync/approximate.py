@@ -9,7 +9,7 @@ sets do not overlap in time order and no message is used twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # one waiting message: (effective stamp in ns, Stamped)
@@ -21,7 +21,7 @@ class Approximate:
 
     Args:
         topics: number of topics.
-        queue_size: messages held per topic, those of the running search included.
+        limits: messages held per topic, those of the running search included; read at every use.
         tolerance_ns: largest interval of a set.
         age_penalty: see `SyncConfig.age_penalty`.
     """
@@ -29,13 +29,13 @@ class Approximate:
     def __init__(
         self,
         topics: int,
-        queue_size: int,
+        limits: Sequence[int],
         tolerance_ns: int,
         age_penalty: float,
         emit: Callable[[list[Entry]], None],
         drop: Callable[[int, Entry, str], None],
     ) -> None:
-        self._queue_size = queue_size
+        self._limits = limits
         self._tolerance_ns = tolerance_ns
         self._weight = 1.0 + age_penalty
         self._emit, self._drop = emit, drop
@@ -66,7 +66,7 @@ class Approximate:
             queue.append(entry)
             if len(queue) == 1:
                 self._process()
-        if len(queue) + len(past) > self._queue_size:
+        while len(queue) + len(past) > self._limits[topic]:
             searching = self._candidate is not None
             self._cancel()
             self._drop(topic, queue.popleft(), "queue_full")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Entry = tuple[int, Any]
@@ -21,14 +21,14 @@ class Nearest:
     def __init__(
         self,
         topics: int,
-        queue_size: int,
+        limits: Sequence[int],
         tolerance_ns: int,
         latency_ns: int,
         pivot: int,
         emit: Callable[[list[Entry]], None],
         drop: Callable[[int, Entry, str], None],
     ) -> None:
-        self._queue_size = queue_size
+        self._limits = limits
         self._tolerance_ns = tolerance_ns
         self._latency_ns = latency_ns
         self._pivot = pivot
@@ -58,7 +58,7 @@ class Nearest:
         queue.insert(place, entry)
         self._newest[topic] = max(self._newest[topic], stamp)
         self._decide()
-        if len(queue) > self._queue_size:
+        while len(queue) > self._limits[topic]:
             self._drop(topic, queue.popleft(), "queue_full")
 
     def finish(self) -> None:

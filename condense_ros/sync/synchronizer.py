@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from condense_ros.errors import ConfigError
-from condense_ros.sync.approximate import Approximate
 from condense_ros.sync.config import SyncConfig
+from condense_ros.sync.delivery import Delivery
 from condense_ros.sync.diagnose import TopicState, diagnose
-from condense_ros.sync.nearest import Nearest
-from condense_ros.sync.offsets import StampTrack
-
-_log = logging.getLogger(__name__)
+from condense_ros.sync.jumps import Jump, JumpWatch
+from condense_ros.sync.lateness import QueueSizer
+from condense_ros.sync.offsets import StampTrack, offset_ns
+from condense_ros.sync.policies import TAKES_DUPLICATES, PolicyFactory, build_policy
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Synchronizer:
         config: see `SyncConfig`.
         on_match: gets {topic: Stamped} with every topic.
         on_drop: gets (topic, stamp_ns, reason).
+        factory: makes the policy `message_filters`, which needs ROS; see `policies`.
 
     Raises:
         ConfigError: topics, pivot or offsets that do not fit together.
@@ -65,59 +65,74 @@ class Synchronizer:
         config: SyncConfig,
         on_match: Callable[[dict[str, Stamped]], None],
         on_drop: Callable[[str, int, str], None] | None = None,
+        *,
+        factory: PolicyFactory | None = None,
     ) -> None:
         self.topics = tuple(topics)
         self.config = config
         _check(self.topics, config)
+        count = len(self.topics)
         self._index = {topic: i for i, topic in enumerate(self.topics)}
         self._on_match, self._on_drop = on_match, on_drop
-        offsets = config.offsets_s or (0.0,) * len(self.topics)
+        offsets = config.offsets_s or (0.0,) * count
         self._offsets_ns = [round(offset * 1e9) for offset in offsets]
         self._reference = self._index[config.pivot] if config.pivot else 0
-        self._jump_back_ns = round(config.jump_back_s * 1e9)
-        self._policy = self._build_policy()
+        tolerance_ns = round(config.tolerance_s * 1e9)
+        self._sizer = QueueSizer(count, config.queue_size, tolerance_ns, config.queue_memory_mib)
+        self._policy = build_policy(
+            count, self._sizer.limits, config, self._reference, self._emit, self._drop, factory
+        )
+        self._takes_duplicates = config.policy in TAKES_DUPLICATES
+        self._jumps = JumpWatch(
+            count, round(config.jump_back_s * 1e9), round(config.jump_ahead_s * 1e9)
+        )
         self._lock = threading.Lock()
-        self._outbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._delivering = False
-        self._received = [0] * len(self.topics)
-        self._matched = [0] * len(self.topics)
+        self._delivery = Delivery()
+        self._received = [0] * count
+        self._matched = [0] * count
+        self._since_match = [0] * count
         self._dropped: list[Counter[str]] = [Counter() for _ in self.topics]
         # stamps still waiting or recently seen, to tell duplicates
         self._seen: list[dict[int, None]] = [{} for _ in self.topics]
-        self._newest: list[int | None] = [None] * len(self.topics)
         self._tracks = [StampTrack() for _ in self.topics]
-        self._arrival = [time.monotonic()] * len(self.topics)
-        #: matches made, resets by reason, and exceptions raised by callbacks
+        self._arrival = [time.monotonic()] * count
+        self._invalid_at: list[float | None] = [None] * count
+        #: matches made; resets by reason; jumps ahead of any topic's clock
         self.matches = 0
         self.resets: Counter[str] = Counter()
-        self.callback_errors = 0
-        self.last_error: Exception | None = None
+        self.jumps_ahead = 0
 
-    def _build_policy(self) -> Approximate | Nearest:
-        config, count = self.config, len(self.topics)
-        tolerance_ns = round(config.tolerance_s * 1e9)
-        if config.policy == "nearest":
-            latency_ns = round(config.latency_s * 1e9)
-            return Nearest(
-                count,
-                config.queue_size,
-                tolerance_ns,
-                latency_ns,
-                self._reference,
-                self._emit,
-                self._drop,
-            )
-        return Approximate(
-            count, config.queue_size, tolerance_ns, config.age_penalty, self._emit, self._drop
-        )
+    @property
+    def callback_errors(self) -> int:
+        """Exceptions that callbacks raised."""
+        return self._delivery.errors
 
-    def add(self, topic: str, stamp_ns: int, item: Any, *, arrival_s: float | None = None) -> None:
+    @property
+    def last_error(self) -> Exception | None:
+        """The newest of them."""
+        return self._delivery.last_error
+
+    @property
+    def last_jump(self) -> tuple[str, float]:
+        """Topic that told the last clock jump, and how far it went, seconds (negative: back)."""
+        return self.topics[self._jumps.last_topic], self._jumps.last_ns / 1e9
+
+    def add(
+        self,
+        topic: str,
+        stamp_ns: int,
+        item: Any,
+        *,
+        size_bytes: int = 0,
+        arrival_s: float | None = None,
+    ) -> None:
         """Takes one message; calls back for every match and drop that follows from it.
 
         Args:
             topic: one of the topics.
             stamp_ns: header stamp, nanoseconds, before offset compensation.
             item: anything; handed on untouched.
+            size_bytes: memory that `item` keeps while it waits, for the bound of the queues.
             arrival_s: `time.monotonic()` of reception, for `diagnose`; now, if None.
 
         Raises:
@@ -131,51 +146,65 @@ class Synchronizer:
         entry = (stamp_ns + self._offsets_ns[i], Stamped(topic, stamp_ns, item))
         with self._lock:
             self._received[i] += 1
+            self._since_match[i] += 1
             self._arrival[i] = time.monotonic() if arrival_s is None else arrival_s
-            self._take(i, entry)
-        self._deliver()
+            self._take(i, entry, size_bytes)
+        self._delivery.run()
 
-    def _take(self, i: int, entry: tuple[int, Stamped]) -> None:
+    def _take(self, i: int, entry: tuple[int, Stamped], size_bytes: int) -> None:
+        stamp = entry[0]
         if entry[1].stamp_ns <= 0:
+            self._invalid_at[i] = self._arrival[i]
             self._drop(i, entry, "invalid_stamp")
             return
-        stamp, newest = entry[0], self._newest[i]
-        if newest is not None and stamp < newest - self._jump_back_ns:
-            self._reset("clock_jump_back")
-            newest = None
-        seen = self._seen[i]
-        if stamp in seen:
+        jump = self._jumps.check(i, stamp, self._arrival[i])
+        if jump is Jump.STRAGGLER:
+            self._drop(i, entry, "clock_jump_back")
+            return
+        if jump is Jump.BACK:
+            self._forget("clock_jump_back")
+            self.resets["clock_jump_back"] += 1
+        elif jump is Jump.AHEAD:
+            self.jumps_ahead += 1
+        if not self._takes_duplicates and self._is_duplicate(i, stamp):
             self._drop(i, entry, "duplicate_stamp")
             return
-        seen[stamp] = None
-        if len(seen) > 2 * self.config.queue_size + 16:
-            del seen[next(iter(seen))]
-        self._newest[i] = stamp if newest is None else max(newest, stamp)
         gap_s = self._arrival[i] - self._arrival[self._reference]
-        self._tracks[i].add(stamp, self._newest[self._reference], round(gap_s * 1e9))
+        self._tracks[i].add(stamp, self._jumps.newest[self._reference], round(gap_s * 1e9))
+        self._sizer.add(i, stamp, size_bytes)
         self._policy.add(i, entry)
+
+    def _is_duplicate(self, i: int, stamp: int) -> bool:
+        seen = self._seen[i]
+        if stamp in seen:
+            return True
+        seen[stamp] = None
+        if len(seen) > 2 * self._sizer.limits[i] + 16:
+            del seen[next(iter(seen))]
+        return False
 
     def finish(self) -> None:
         """Ends the stream: matches what can be matched, drops the rest as `end_of_stream`."""
         with self._lock:
             self._policy.finish()
-            self._reset("end_of_stream", count=False)
-        self._deliver()
+            self._forget("end_of_stream")
+            self._jumps.restart()
+        self._delivery.run()
 
     def reset(self, reason: str) -> None:
         """Drops everything that waits, counted under `reason`; matching starts afresh."""
         with self._lock:
-            self._reset(reason)
-        self._deliver()
+            self._forget(reason)
+            self._jumps.restart()
+            self.resets[reason] += 1
+        self._delivery.run()
 
-    def _reset(self, reason: str, count: bool = True) -> None:
+    def _forget(self, reason: str) -> None:
         self._policy.clear(reason)
-        self._newest = [None] * len(self.topics)
+        self._sizer.restart()
         for seen, track in zip(self._seen, self._tracks, strict=True):
             seen.clear()
             track.clear()
-        if count:
-            self.resets[reason] += 1
 
     def accounting(self) -> dict[str, TopicCount]:
         """The account of every topic, taken at one instant."""
@@ -190,6 +219,24 @@ class Synchronizer:
                 for i, topic in enumerate(self.topics)
             }
 
+    def queue_limits(self) -> dict[str, int]:
+        """Messages held per topic at most, at present."""
+        with self._lock:
+            return dict(zip(self.topics, self._sizer.limits, strict=True))
+
+    def offsets_s(self) -> dict[str, float | None]:
+        """Measured offset of each topic's stamps to the pivot's; positive is ahead.
+
+        None where too little has come to tell.
+        """
+        with self._lock:
+            reference = self._tracks[self._reference]
+            measured = [offset_ns(track, reference) for track in self._tracks]
+        return {
+            topic: None if ns is None else ns / 1e9
+            for topic, ns in zip(self.topics, measured, strict=True)
+        }
+
     def diagnose(self, now_s: float | None = None) -> list[str]:
         """Plain-word warnings: silent topics, clocks or offsets that keep topics from matching.
 
@@ -202,10 +249,13 @@ class Synchronizer:
                 TopicState(
                     topic,
                     self._received[i],
-                    self._matched[i],
+                    self._since_match[i],
                     dict(self._dropped[i]),
                     now_s - self._arrival[i],
+                    None if (at := self._invalid_at[i]) is None else now_s - at,
                     self._tracks[i],
+                    self._sizer.limits[i],
+                    i in self._sizer.bounded,
                 )
                 for i, topic in enumerate(self.topics)
             ]
@@ -215,36 +265,13 @@ class Synchronizer:
         self.matches += 1
         for i in range(len(self.topics)):
             self._matched[i] += 1
-        self._outbox.append((self._on_match, ({s.topic: s for _, s in found},)))
+            self._since_match[i] = 0
+        self._delivery.put(self._on_match, {s.topic: s for _, s in found})
 
     def _drop(self, i: int, entry: tuple[int, Any], reason: str) -> None:
         self._dropped[i][reason] += 1
         if self._on_drop is not None:
-            self._outbox.append((self._on_drop, (entry[1].topic, entry[1].stamp_ns, reason)))
-
-    def _deliver(self) -> None:
-        # whoever comes first delivers for all, so callbacks keep their order and never nest
-        while True:
-            with self._lock:
-                if self._delivering or not self._outbox:
-                    return
-                self._delivering = True
-                batch = list(self._outbox)
-                self._outbox.clear()
-            try:
-                for callback, arguments in batch:
-                    self._call(callback, arguments)
-            finally:
-                with self._lock:
-                    self._delivering = False
-
-    def _call(self, callback: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        try:
-            callback(*arguments)
-        except Exception as error:
-            self.callback_errors += 1
-            self.last_error = error
-            _log.exception("a synchroniser callback raised; matching goes on")
+            self._delivery.put(self._on_drop, entry[1].topic, entry[1].stamp_ns, reason)
 
 
 def _check(topics: tuple[str, ...], config: SyncConfig) -> None:
