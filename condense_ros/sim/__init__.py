@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condense_ros.sim.classes import ontology
-    from condense_ros.sim.motion import drive, ground_poses, poses_beside, poses_never_visited
+    from condense_ros.sim.motion import DriveConfig, Motion, drive, drive_motion, ground_poses
     from condense_ros.sim.odometry import OdometryConfig, odometry_poses
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
     from condense_ros.sim.simulator import ImageTruth, Simulator
+    from condense_ros.sim.spots import poses_beside, poses_never_visited
     from condense_ros.sim.world import World, WorldConfig, shared_world
     from condense_ros.sim.writer import SimulationConfig, generate
 
 _WHERE = {
     "ontology": "classes",
+    "DriveConfig": "motion",
+    "Motion": "motion",
     "drive": "motion",
+    "drive_motion": "motion",
     "ground_poses": "motion",
-    "poses_beside": "motion",
-    "poses_never_visited": "motion",
+    "poses_beside": "spots",
+    "poses_never_visited": "spots",
     "SimulationConfig": "writer",
     "generate": "writer",
     "OdometryConfig": "odometry",
@@ -38,8 +42,10 @@ _WHERE = {
 }
 __all__ = [
     "CameraSpec",
+    "DriveConfig",
     "ImageTruth",
     "LidarSpec",
+    "Motion",
     "OdometryConfig",
     "Rig",
     "SimulationConfig",
@@ -47,6 +53,7 @@ __all__ = [
     "World",
     "WorldConfig",
     "drive",
+    "drive_motion",
     "generate",
     "ground_poses",
     "odometry_poses",

@@ -1,208 +1,242 @@
-"""Where the robot goes: drives along streets, and poses to be put down at."""
+"""`Motion`: where the robot is at any time, and drives along the ways of a world."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.spatial import cKDTree
+import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 
+from condense_ros.config import parameter
 from condense_ros.errors import SimulationError
-from condense_ros.geometry import Array, rotation_rpy, se3
-from condense_ros.sim.world import World
+from condense_ros.geometry import Array
+from condense_ros.sim.profile import Timeline, timeline
+from condense_ros.sim.route import Path, find_route, make_paths
+from condense_ros.sim.scenery import Scenery
 
-#: the lane lies this far right of the centre line, metres
-LANE_M = 1.25
+#: samples of a motion per second; between them splines run
+SAMPLE_HZ = 100.0
+#: a drive goes on this long after its last frame, so that the last sweep is whole
+_MARGIN_S = 1.5
+
+
+@dataclass(frozen=True)
+class DriveConfig:
+    """How a robot is driven. Zero stands for what suits the world's ways."""
+
+    speed_m_s: float = parameter(0.0, "cruising speed; 0: what suits the world", low=0, high=40)
+    reverse: bool = parameter(
+        False, "the way of this seed driven back from its end, in the other lane"
+    )
+    lateral_m: float = parameter(
+        0.0,
+        "driven this far left of the lane (right where negative), less where no room is",
+        low=-20,
+        high=20,
+    )
+    stops_per_km: float = parameter(0.0, "halts of 2 to 8 s on the way", low=0, high=100)
+    acceleration_m_s2: float = parameter(1.5, "largest, forward and backward", low=0.05, high=10)
+    lateral_m_s2: float = parameter(3.0, "largest sideways; sets speed in bends", low=0.05, high=10)
+    yaw_rate_rad_s: float = parameter(0.9, "largest rate of turning", low=0.05, high=5)
+
+
+class Motion:
+    """T_world_base at any time: C2 in position and attitude (cubic splines through samples).
+
+    Attributes:
+        time_s: (K,) times of the samples, seconds since `scenery.EPOCH_NS`, ascending.
+        samples: (K, 6) x, y, z, roll, pitch, yaw in metres and radians, angles without jumps.
+    """
+
+    def __init__(self, time_s: Array, samples: Array) -> None:
+        self.time_s = np.ascontiguousarray(time_s, np.float64)
+        self.samples = np.ascontiguousarray(samples, np.float64)
+        if len(self.time_s) < 2 or self.samples.shape != (len(self.time_s), 6):
+            raise SimulationError(
+                f"a motion of {len(self.time_s)} samples {self.samples.shape}",
+                "give at least two samples of six values",
+            )
+        self._spline = CubicSpline(self.time_s, self.samples)
+
+    @property
+    def start_s(self) -> float:
+        return float(self.time_s[0])
+
+    @property
+    def end_s(self) -> float:
+        return float(self.time_s[-1])
+
+    def at(self, t_s: npt.ArrayLike) -> Array:
+        """(N, 4, 4) T_world_base at times (N,); before and after the motion the robot stands."""
+        return poses_from(self._spline(self._clip(t_s)))
+
+    def twist(self, t_s: npt.ArrayLike) -> Array:
+        """(N, 6) velocity in the base frame: m/s, then rad/s; zero outside the motion."""
+        t = self._clip(t_s)
+        values, rate = self._spline(t), self._spline(t, 1)
+        rate[(np.atleast_1d(t_s) < self.start_s) | (np.atleast_1d(t_s) > self.end_s)] = 0.0
+        R = poses_from(values)[:, :3, :3]
+        linear = np.einsum("nji,nj->ni", R, rate[:, :3])
+        return np.concatenate([linear, _body_rates(values, rate)], axis=1)
+
+    def acceleration(self, t_s: npt.ArrayLike) -> Array:
+        """(N, 3) second derivative of the position, world frame, m/s^2."""
+        return np.asarray(self._spline(self._clip(t_s), 2)[:, :3])
+
+    def _clip(self, t_s: npt.ArrayLike) -> Array:
+        return np.clip(np.atleast_1d(np.asarray(t_s, np.float64)), self.start_s, self.end_s)
+
+
+class Standing:
+    """A robot that is put down at places in turn: T_world_base is constant between two times.
+
+    Attributes:
+        time_s: (K,) when it is put down, ascending.
+        poses: (K, 4, 4) T_world_base.
+    """
+
+    def __init__(self, time_s: Array, poses: Array) -> None:
+        self.time_s, self.poses = np.asarray(time_s, np.float64), np.asarray(poses, np.float64)
+        self.start_s, self.end_s = float(self.time_s[0]), float(self.time_s[-1])
+
+    def at(self, t_s: npt.ArrayLike) -> Array:
+        """(N, 4, 4) T_world_base at times (N,)."""
+        # a microsecond early is on time: stamps are whole nanoseconds, these are floats
+        t = np.atleast_1d(np.asarray(t_s, np.float64)) + 1e-6
+        row = np.searchsorted(self.time_s, t, side="right") - 1
+        return np.asarray(self.poses[np.clip(row, 0, len(self.poses) - 1)])
+
+    def twist(self, t_s: npt.ArrayLike) -> Array:
+        """(N, 6) zeros."""
+        return np.zeros((np.atleast_1d(t_s).size, 6))
+
+
+def poses_from(values: Array) -> Array:
+    """(N, 4, 4) transforms from (N, 6) x, y, z, roll, pitch, yaw (fixed axes)."""
+    cr, cp, cy = np.cos(values[:, 3:]).T
+    sr, sp, sy = np.sin(values[:, 3:]).T
+    T = np.zeros((len(values), 4, 4))
+    T[:, 0, 0], T[:, 0, 1], T[:, 0, 2] = cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr
+    T[:, 1, 0], T[:, 1, 1], T[:, 1, 2] = sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr
+    T[:, 2, 0], T[:, 2, 1], T[:, 2, 2] = -sp, cp * sr, cp * cr
+    T[:, :3, 3] = values[:, :3]
+    T[:, 3, 3] = 1.0
+    return T
+
+
+def _body_rates(values: Array, rate: Array) -> Array:
+    """(N, 3) angular velocity in the body frame from roll, pitch, yaw and their derivatives."""
+    roll, pitch = values[:, 3], values[:, 4]
+    droll, dpitch, dyaw = rate[:, 3:].T
+    return np.stack(
+        [
+            droll - dyaw * np.sin(pitch),
+            dpitch * np.cos(roll) + dyaw * np.cos(pitch) * np.sin(roll),
+            -dpitch * np.sin(roll) + dyaw * np.cos(pitch) * np.cos(roll),
+        ],
+        axis=1,
+    )
+
+
+def ground_values(world: Scenery, xy: Array, yaw: Array) -> Array:
+    """(N, 6) x, y, z, roll, pitch, yaw of a vehicle that stands on the ground.
+
+    Its attitude is that of its four wheels, 1.6 m by 1 m apart.
+    """
+    xy, yaw = np.asarray(xy, np.float64), np.asarray(yaw, np.float64)
+    ahead = np.column_stack([np.cos(yaw), np.sin(yaw)])
+    left = np.column_stack([-ahead[:, 1], ahead[:, 0]])
+    rise = (world.height(xy + 0.8 * ahead) - world.height(xy - 0.8 * ahead)) / 1.6
+    bank = (world.height(xy + 0.5 * left) - world.height(xy - 0.5 * left)) / 1.0
+    return np.column_stack([xy, world.height(xy), np.arctan(bank), -np.arctan(rise), yaw])
+
+
+def ground_poses(world: Scenery, xy: Array, yaw: Array) -> Array:
+    """(N, 4, 4) poses of a vehicle standing on the ground at (N, 2) with headings (N,) radians."""
+    return poses_from(ground_values(world, xy, yaw))
+
+
+def drive_motion(
+    world: Scenery,
+    duration_s: float,
+    seed: int = 0,
+    config: DriveConfig | None = None,
+    *,
+    start_s: float = 0.0,
+) -> Motion:
+    """A drive along the ways of a world, in the right-hand lane, with smooth bends and speed.
+
+    Speed obeys the limits of acceleration and turning; where a way ends the robot halts and turns
+    on the spot. Acceleration is continuous.
+
+    Args:
+        duration_s: of the drive; the motion itself is a little longer.
+        seed: chooses start, turns and the sway within the lane.
+        start_s: when it begins, seconds since `scenery.EPOCH_NS`.
+
+    Raises:
+        SimulationError: no duration, or a world without ways.
+    """
+    c = config or DriveConfig()
+    if not duration_s > 0:
+        raise SimulationError(
+            f"a drive of {duration_s} s has no poses", "give a positive duration and rate"
+        )
+    speed = c.speed_m_s or world.network.speed_m_s
+    limits = (c.acceleration_m_s2, c.lateral_m_s2, c.yaw_rate_rad_s)
+    rng = np.random.default_rng([world.seed, seed, 11])
+    wave, phase = 2 * np.pi / rng.uniform(9, 25, 2), rng.uniform(0, 2 * np.pi, 2)
+    length = (duration_s + _MARGIN_S) * speed * 1.2 + 40
+    route = find_route(world.network, length, rng)
+    count = int(np.ceil((duration_s + _MARGIN_S) * SAMPLE_HZ)) + 1
+    halts = np.random.default_rng([world.seed, seed, 12])
+
+    def plan(nodes: list[int], lateral_m: float) -> tuple[list[Path], Timeline]:
+        paths = make_paths(world, nodes, lateral_m, phase)
+        return paths, timeline(
+            paths, count, SAMPLE_HZ, speed, (wave[0], phase[0]), limits, c.stops_per_km, halts
+        )
+
+    paths, line = plan(route, 0.0 if c.reverse else c.lateral_m)
+    if c.reverse:
+        # back from the end of the drive to its start, then on along other ways
+        last = paths[line.leg[-1]].node_at(float(line.s[-1]))
+        back = route[: last + 1][::-1]
+        if len(back) < 2:
+            back = route[:2][::-1]
+        back = find_route(
+            world.network, length, np.random.default_rng([world.seed, seed, 13]), back
+        )
+        paths, line = plan(back, c.lateral_m)
+    xy, yaw = line.along(paths)
+    return Motion(start_s + np.arange(count) / SAMPLE_HZ, ground_values(world, xy, yaw))
 
 
 def drive(
-    world: World, duration_s: float, rate_hz: float = 10.0, seed: int = 0, speed: float = 7.0
+    world: Scenery,
+    duration_s: float,
+    rate_hz: float = 10.0,
+    seed: int = 0,
+    speed: float = 0.0,
+    *,
+    reverse: bool = False,
+    lateral_m: float = 0.0,
 ) -> Array:
-    """Poses (T, 4, 4) of base_link along streets, in the right-hand lane, with smooth turns.
+    """Poses (T, 4, 4) of base_link along a drive; see `drive_motion`.
 
     Args:
         duration_s, rate_hz: T = round(duration_s * rate_hz) poses.
-        seed: chooses start, turns and the sway within the lane (up to about 0.3 m).
-        speed: mean speed in m/s; it varies by some 15 %.
+        speed: cruising speed in m/s; 0: what suits the world.
 
     Raises:
         SimulationError: a drive without a single pose, or not moving forward.
     """
-    count = round(duration_s * rate_hz)
-    if count < 1 or speed <= 0 or rate_hz <= 0:
+    count = round(duration_s * rate_hz) if rate_hz > 0 else 0
+    if count < 1 or speed < 0:
         raise SimulationError(
             f"a drive of {duration_s} s at {rate_hz} Hz and {speed} m/s has no poses",
             "give a positive duration, rate and speed",
         )
-    rng = np.random.default_rng([world.seed, seed, 11])
-    time = np.arange(count) / rate_hz
-    wave = 2 * np.pi / rng.uniform(9, 25, 2)
-    phase = rng.uniform(0, 2 * np.pi, 2)
-    slow = 0.15 * speed * np.sin(wave[0] * time + phase[0])
-    s = np.concatenate([[0.0], np.cumsum(speed + slow[:-1])]) / rate_hz
-    s[1:] = np.cumsum(speed + slow[:-1]) / rate_hz
-    line = _route(world, s[-1] + 20, rng)
-    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    s = s + 5.0
-
-    def at(distance: Array) -> Array:
-        return np.column_stack([np.interp(distance, along, line[:, i]) for i in (0, 1)])
-
-    # heading over a wheelbase-like chord; sway sideways is slow against the drive
-    chord = at(s + 1.3) - at(s - 1.3)
-    heading = chord / np.linalg.norm(chord, axis=1, keepdims=True)
-    sway = 0.18 * np.sin(0.11 * s + phase[1]) + 0.1 * np.sin(0.037 * s + phase[0])
-    xy = at(s) + sway[:, None] * np.column_stack([-heading[:, 1], heading[:, 0]])
-    return ground_poses(world, xy, np.arctan2(heading[:, 1], heading[:, 0]))
-
-
-def ground_poses(world: World, xy: Array, yaw: Array) -> Array:
-    """(N, 4, 4) poses of a vehicle standing on the ground at (N, 2) with headings (N,) radians."""
-    height, slope = world.height(xy), world.network.slope(xy)
-    poses = []
-    for (x, y), z, (gx, gy), a in zip(xy, height, slope, yaw, strict=True):
-        c, s = np.cos(a), np.sin(a)
-        pitch, roll = -np.arctan(gx * c + gy * s), np.arctan(-gx * s + gy * c)
-        poses.append(se3(rotation_rpy(float(roll), float(pitch), float(a)), (x, y, float(z))))
-    return np.array(poses)
-
-
-def _route(world: World, length: float, rng: np.random.Generator) -> Array:
-    """A polyline (P, 2) of lane centres, at least `length` metres, rounded at crossings."""
-    net = world.network
-    edge = int(rng.integers(len(net.edges)))
-    here, there = net.edges[edge][:: 1 if rng.random() < 0.5 else -1].tolist()
-    turn = 1 if rng.random() < 0.5 else -1
-    points: list[Array] = []
-    total = 0.0
-    while total < length + 200:
-        a, b = net.nodes[here], net.nodes[there]
-        d = (b - a) / np.linalg.norm(b - a)
-        right = np.array([d[1], -d[0]])
-        start, end = a + 12 * d + LANE_M * right, b - 12 * d + LANE_M * right
-        if points:
-            # a quadratic curve whose control point is where the two lanes meet
-            last, before = points[-1], points[-2]
-            e = (last - before) / np.linalg.norm(last - before)
-            matrix = np.column_stack([e, -d])
-            control = (last + start) / 2
-            if abs(np.linalg.det(matrix)) > 0.15:
-                along = np.linalg.solve(matrix, start - last)[0]
-                if 0 < along < 30:
-                    control = last + along * e
-            t = np.linspace(0, 1, 15)[1:-1, None]
-            points.extend((1 - t) ** 2 * last + 2 * t * (1 - t) * control + t**2 * start)
-        points.extend([start, start + 0.5 * (end - start), end])
-        total += float(np.linalg.norm(b - a))
-        here, there, edge = _next(world, there, edge, d, turn, rng)
-    line = np.array(points)
-    steps = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    dense = np.arange(0, steps[-1], 0.25)
-    return np.column_stack([np.interp(dense, steps, line[:, i]) for i in (0, 1)])
-
-
-def _next(
-    world: World, node: int, edge: int, heading: Array, turn: int, rng: np.random.Generator
-) -> tuple[int, int, int]:
-    """The next street: mostly the first on the side `turn`, so that drives close loops."""
-    options = []
-    for other_edge, other in world.network.neighbours(node):
-        if other_edge == edge:
-            continue
-        d = world.network.nodes[other] - world.network.nodes[node]
-        angle = np.arctan2(heading[0] * d[1] - heading[1] * d[0], heading @ d)
-        options.append((turn * float(angle), other_edge, other))
-    options.sort(reverse=True)
-    pick = 0 if rng.random() < 0.65 else int(rng.integers(len(options)))
-    return node, options[pick][2], options[pick][1]
-
-
-def _free(world: World, xy: Array, clearance_m: float) -> bool:
-    """Whether a place on a street is clear of kerbs and of parked cars by `clearance_m`."""
-    distance, edge = world.network.offsets(xy[None])
-    if distance[0] > world.network.half_road[edge[0]] - clearance_m:
-        return False
-    o = world.obstacles
-    delta = xy - o[:, :2]
-    c, s = np.cos(o[:, 2]), np.sin(o[:, 2])
-    dx = np.abs(delta[:, 0] * c + delta[:, 1] * s) - o[:, 3]
-    dy = np.abs(-delta[:, 0] * s + delta[:, 1] * c) - o[:, 4]
-    gap = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
-    return bool((gap >= clearance_m).all())
-
-
-def poses_beside(
-    world: World,
-    poses: Array,
-    n: int,
-    rng: np.random.Generator,
-    *,
-    min_sideways_m: float = 1.0,
-    max_sideways_m: float = 4.5,
-    clearance_m: float = 1.1,
-) -> Array:
-    """Places near a drive but beside it, at random headings: (n, 4, 4) base_link poses.
-
-    Each lies at least `min_sideways_m` from the line of travel of every given pose near it (its
-    lateral offset in that pose's frame) and from every given position, on the street, clear of
-    kerbs and obstacles.
-
-    Raises:
-        SimulationError: no such places can be found beside the drive.
-    """
-    tree = cKDTree(poses[:, :2, 3])
-    found: list[Array] = []
-    for _ in range(400 * n):
-        if len(found) == n:
-            break
-        T = poses[int(rng.integers(len(poses)))]
-        side = float(rng.choice([-1, 1]) * rng.uniform(min_sideways_m, max_sideways_m))
-        xy = T[:2, 3] + T[:2, 1] * side + T[:2, 0] * float(rng.uniform(-2, 2))
-        near = poses[tree.query_ball_point(xy, 8.0)]
-        offset = np.einsum("nij,nj->ni", np.swapaxes(near[:, :2, :2], 1, 2), xy - near[:, :2, 3])
-        beside = np.abs(offset[:, 1]) >= min_sideways_m
-        # a pose across a crossing travels another way; from it only the distance counts
-        beside |= np.abs(offset[:, 0]) > 4.0
-        clear = np.linalg.norm(offset, axis=1) >= min_sideways_m
-        if (beside & clear).all() and _free(world, xy, clearance_m):
-            found.append(ground_poses(world, xy[None], rng.uniform(-np.pi, np.pi, 1))[0])
-    if len(found) < n:
-        raise SimulationError(
-            f"found {len(found)} of {n} places {min_sideways_m} m beside the drive",
-            "ask for fewer, lower min_sideways_m, or drive further",
-        )
-    return np.array(found)
-
-
-def poses_never_visited(
-    world: World,
-    poses: Array,
-    n: int,
-    rng: np.random.Generator,
-    *,
-    min_distance_m: float = 60.0,
-    clearance_m: float = 1.1,
-) -> Array:
-    """Places in the same town at least `min_distance_m` from every given pose: (n, 4, 4).
-
-    Raises:
-        SimulationError: the drive left no such part of the town.
-    """
-    tree = cKDTree(poses[:, :2, 3])
-    ends = world.network.nodes[world.network.edges]
-    lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-    found: list[Array] = []
-    for _ in range(400 * n):
-        if len(found) == n:
-            break
-        e = int(rng.choice(len(ends), p=lengths / lengths.sum()))
-        along = (ends[e, 1] - ends[e, 0]) / lengths[e]
-        sideways = float(rng.uniform(-1, 1)) * (world.network.half_road[e] - clearance_m)
-        xy = ends[e, 0] + along * rng.uniform(0, lengths[e])
-        xy = xy + sideways * np.array([-along[1], along[0]])
-        if tree.query(xy)[0] >= min_distance_m and _free(world, xy, clearance_m):
-            found.append(ground_poses(world, xy[None], rng.uniform(-np.pi, np.pi, 1))[0])
-    if len(found) < n:
-        raise SimulationError(
-            f"found {len(found)} of {n} places {min_distance_m} m from the drive",
-            "use a larger world (columns, rows), a shorter drive, or another world seed",
-        )
-    return np.array(found)
+    config = DriveConfig(speed_m_s=speed, reverse=reverse, lateral_m=lateral_m)
+    return drive_motion(world, duration_s, seed, config).at(np.arange(count) / rate_hz)

@@ -68,7 +68,7 @@ def test_drive_keeps_speed_lane_and_turns_smoothly(town: sim.World) -> None:
         poses = sim.drive(town, 60.0, 10.0, seed, speed=7.0)
         assert poses.shape == (600, 4, 4)
         step = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) * 10
-        assert 5.5 < step.min() < step.max() < 8.6
+        assert 3.5 < step.min() < step.max() < 8.6  # slower in bends
         yaw = np.unwrap(np.arctan2(poses[:, 1, 0], poses[:, 0, 0]))
         assert np.abs(np.diff(yaw)).max() * 10 < 1.5  # rad/s
         assert np.abs(np.diff(yaw, 2)).max() * 100 < 9.0
