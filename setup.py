@@ -23,6 +23,7 @@ CORE = [
     "lancedb",
     "rosbags",
     "mcap",
+    "isal",
     "lz4",
     "zstandard",
     "PyYAML",

@@ -18,10 +18,17 @@ class RecordConfig:
     )
     flush_interval_s: float = parameter(
         1.0,
-        "a kill costs at most the messages of this time, a power loss those and what came in while "
-        "the disk was syncing",
+        "a kill costs at most the messages of this time and the queue, a power loss those and what "
+        "came in while the disk was syncing",
         low=0.01,
         high=3600.0,
+    )
+    sync_mib: float = parameter(
+        32.0,
+        "the disk is also told to store what it got whenever that is this much, MiB, so that it "
+        "works while more comes in",
+        low=0.01,
+        high=1e6,
     )
     queue_mib: float = parameter(
         256.0, "memory for messages that wait to be written, MiB", low=0.01, high=1e6

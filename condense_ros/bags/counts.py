@@ -16,7 +16,8 @@ class RecordCount:
         written: handed to the operating system; they survive the death of this process.
         dropped: by reason: queue_full, storage_full, io_error.
         queued: in memory.
-        acknowledged: written messages that survive a power loss: fdatasync has returned.
+        acknowledged: written messages that survive a power loss: fdatasync has returned. Messages
+            of which it failed never are; they may be in the file or not.
     """
 
     accepted: int
@@ -35,6 +36,8 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     queued: int = 0
     acknowledged: int = 0
+    #: written, but fdatasync failed
+    doubtful: int = 0
 
     def drop(self, reason: str) -> None:
         """Moves one queued message to the dropped ones."""

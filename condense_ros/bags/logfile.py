@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from itertools import islice
 from pathlib import Path
+
+from condense_ros.wire.cdr import Bytes
+
+#: buffers per system call; Linux takes 1024
+_MOST = 512
 
 
 class LogFile:
-    """Collects what is written and puts it into the file when told to.
+    """Collects what is written and puts it into the file when told to, without copying it.
 
     A full disk interrupts `drain` between two bytes; what could not be written stays here and the
-    next `drain` goes on exactly there. The MCAP writer above never sees the failure, so its
-    offsets stay right.
+    next `drain` goes on exactly there. Who writes never sees the failure, so offsets stay right.
+
+    Raises:
+        OSError: the file exists or cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,20 +30,18 @@ class LogFile:
         self._position = 0
         # end of the last record that is wholly in the file
         self._boundary = 0
+        self._synced = 0
 
-    def write(self, data: bytes) -> int:
-        """Takes bytes; nothing reaches the file before `drain`."""
-        if data:
-            self._pending.append(memoryview(data))
-            self._position += len(data)
-        return len(data)
+    def write(self, data: Bytes) -> None:
+        """Takes bytes; nothing reaches the file before `drain`. They must not change any more."""
+        view = memoryview(data).cast("B")
+        if view.nbytes:
+            self._pending.append(view)
+            self._position += view.nbytes
 
     def tell(self) -> int:
         """Position after everything taken."""
         return self._position
-
-    def flush(self) -> None:
-        """Nothing: `drain` decides when to write."""
 
     @property
     def pending(self) -> bool:
@@ -49,21 +55,35 @@ class LogFile:
             OSError: the disk is full or broken; call again to go on.
         """
         while self._pending:
-            view = self._pending[0]
-            done = os.write(self._fd, view)
-            if done == len(view):
+            done = os.writev(self._fd, list(islice(self._pending, _MOST)))
+            while done:
+                view = self._pending[0]
+                if done < view.nbytes:
+                    self._pending[0] = view[done:]
+                    break
+                done -= view.nbytes
                 self._pending.popleft()
-            else:
-                self._pending[0] = view[done:]
         self._boundary = self._position
 
+    @property
+    def unsynced(self) -> int:
+        """Bytes in the file that no `sync` has seen."""
+        return self._boundary - self._synced
+
     def sync(self) -> None:
-        """Waits until what is in the file is on the disk.
+        """Waits until what is in the file is on the disk, and takes it out of the page cache.
+
+        A recorder fills all memory with pages nobody reads again; given back at once, the same
+        few are used over and over.
 
         Raises:
-            OSError: the disk is full or broken.
+            OSError: the disk is full or broken; what was written since the last success may be
+                lost even if a later call succeeds.
         """
+        before, end = self._synced, self._boundary
+        self._synced = end
         os.fdatasync(self._fd)
+        os.posix_fadvise(self._fd, before, end - before, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Closes the file; a record that could not be written wholly is cut off.

@@ -8,24 +8,7 @@ from typing import Any
 
 import yaml
 
-# rosbag2 wants QoS as YAML text; 1 = reliable, transient local, keep last
-_LATCHED_QOS = """\
-- history: 1
-  depth: 100
-  reliability: 1
-  durability: 1
-  deadline:
-    sec: 9223372036
-    nsec: 854775807
-  lifespan:
-    sec: 9223372036
-    nsec: 854775807
-  liveliness: 1
-  liveliness_lease_duration:
-    sec: 9223372036
-    nsec: 854775807
-  avoid_ros_namespace_conventions: false
-"""
+from condense_ros.bags.kinds import TopicKind
 
 
 @dataclass
@@ -48,17 +31,12 @@ class FileStats:
         return sum(self.counts.values())
 
 
-def qos_text(topic: str) -> str:
-    """The offered QoS to store for a topic; a player must latch /tf_static for late joiners."""
-    return _LATCHED_QOS if topic.rsplit("/", 1)[-1] == "tf_static" else ""
-
-
-def metadata_text(files: Sequence[FileStats], types: Mapping[str, tuple[str, str]]) -> str:
+def metadata_text(files: Sequence[FileStats], kinds: Mapping[str, TopicKind]) -> str:
     """metadata.yaml of format version 5, which every rosbag2 since Galactic reads.
 
     Args:
         files: in order.
-        types: topic to (type name, RIHS01 hash or "").
+        kinds: of every topic.
     """
     starts = [file.start_ns for file in files if file.start_ns is not None]
     start = min(starts, default=0)
@@ -74,14 +52,14 @@ def metadata_text(files: Sequence[FileStats], types: Mapping[str, tuple[str, str
         {
             "topic_metadata": {
                 "name": topic,
-                "type": type_name,
-                "serialization_format": "cdr",
-                "offered_qos_profiles": qos_text(topic),
-                "type_description_hash": type_hash,
+                "type": kind.type_name,
+                "serialization_format": kind.encoding,
+                "offered_qos_profiles": kind.qos,
+                "type_description_hash": kind.type_hash,
             },
             "message_count": sum(file.counts.get(topic, 0) for file in files),
         }
-        for topic, (type_name, type_hash) in types.items()
+        for topic, kind in kinds.items()
     ]
     information = {
         "version": 5,
