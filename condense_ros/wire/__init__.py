@@ -14,6 +14,7 @@ from condense_ros.wire.compressed_image import (
     COMPRESSED_IMAGE,
     check_compressed_image,
     decode_compressed_image,
+    encode_compressed_depth,
     encode_compressed_image,
 )
 from condense_ros.wire.header import Header, read_header
@@ -76,6 +77,7 @@ __all__ = [
     "encode_camera_info",
     "encode_clock",
     "encode_cloud",
+    "encode_compressed_depth",
     "encode_compressed_image",
     "encode_diagnostics",
     "encode_image",

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -76,6 +77,30 @@ def serialize(type_name: str, message: Any) -> bytes:
         raise WireError(
             f"{type_name} cannot be serialised: {error}", "check the types of its fields"
         ) from error
+
+
+def serialize_around(type_name: str, message: Any, data: npt.NDArray[Any]) -> bytes:
+    """Bytes of a message whose `data` (uint8[]) is its last field but for single bytes after it.
+
+    The payload is copied once, straight to its place: images and clouds are mostly payload.
+
+    Args:
+        message: with an empty `data`.
+        data: C-contiguous, of any shape and dtype.
+
+    Raises:
+        WireError: as `serialize`, or more than `MAX_MESSAGE_BYTES`.
+    """
+    if data.nbytes > MAX_MESSAGE_BYTES:
+        raise WireError(
+            f"{type_name} of {data.nbytes} bytes is over the limit of {MAX_MESSAGE_BYTES}",
+            "publish smaller messages",
+        )
+    empty = serialize(type_name, message)
+    fields = [name for name, _ in typestore().fielddefs[type_name][1]]
+    end = len(empty) - (len(fields) - 1 - fields.index("data"))
+    length = int(data.nbytes).to_bytes(4, "little")
+    return b"".join([empty[: end - 4], length, data.data, empty[end:]])
 
 
 def deserialize(type_name: str, raw: Bytes) -> Any:

@@ -52,12 +52,32 @@ class CloudMessage:
     width: int
     is_dense: bool
 
+    def rows(self) -> npt.NDArray[Any]:
+        """(height, width) view of `points`: neighbours in an organised cloud are neighbours in the
+        image of the sensor that took it."""
+        return self.points.reshape(self.height, self.width)
+
     def _find(self, names: tuple[str, ...]) -> npt.NDArray[Any] | None:
         """The first scalar field of these names (any case)."""
         fields: Mapping[str, Any] = self.points.dtype.fields or {}
         known = {name.lower(): name for name, entry in fields.items() if entry[0].shape == ()}
         name = next((known[name] for name in names if name in known), None)
         return None if name is None else self.points[name]
+
+    def _triples(self, axes: tuple[npt.NDArray[Any], ...]) -> npt.NDArray[np.void] | None:
+        """View (N,) of 12 bytes each where x, y, z are neighbouring float32, but unaligned.
+
+        Moving 12 bytes per point at once is three times as fast as three passes over odd addresses;
+        over aligned fields the passes are as fast.
+        """
+        start, *others = (v.__array_interface__["data"][0] for v in axes)
+        beside = others == [start + 4, start + 8]
+        if axes[0].flags.aligned or not beside or any(v.dtype != np.float32 for v in axes):
+            return None
+        offset = start - self.points.__array_interface__["data"][0]
+        layout = {"names": ["xyz"], "formats": ["V12"], "offsets": [offset]}
+        dtype = np.dtype(layout | {"itemsize": self.points.itemsize})  # type: ignore[call-overload]
+        return self.points.view(dtype)["xyz"]  # type: ignore[no-any-return]
 
     def axes(self) -> tuple[npt.NDArray[Any], ...]:
         """The fields x, y and z as they are on the wire, three views (N,).
@@ -81,9 +101,13 @@ class CloudMessage:
         Raises:
             WireError: no scalar fields x, y and z.
         """
+        axes = self.axes()
+        side_by_side = self._triples(axes)
+        if side_by_side is not None:
+            return np.ascontiguousarray(side_by_side).view(np.float32).reshape(-1, 3)
         xyz = np.empty((len(self.points), 3), dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes inf
-            for column, values in enumerate(self.axes()):
+            for column, values in enumerate(axes):
                 xyz[:, column] = values
         return xyz
 
@@ -111,6 +135,8 @@ class CloudMessage:
 
 
 def _beam_number(ring: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    if ring.dtype == np.uint16:
+        return ring.astype(np.uint16)
     if ring.dtype.kind == "f":
         ring = np.nan_to_num(ring)
     return np.clip(ring, 0, 65535).astype(np.uint16)
@@ -119,7 +145,10 @@ def _beam_number(ring: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
 def _seconds_after(time: npt.NDArray[Any], stamp_ns: int) -> npt.NDArray[np.float32] | None:
     if time.dtype.kind in "iu":
         return (time.astype(np.float64) / SECOND_NS).astype(np.float32)
-    finite = time[np.isfinite(time)]
+    some = time[:: max(1, len(time) // 1000)]
+    finite = some[np.isfinite(some)]
+    if not finite.size:
+        finite = time[np.isfinite(time)]
     middle = float(np.median(finite)) if finite.size else 0.0
     # a sweep lasts a fraction of a second, so at most one of these readings is near the stamp
     for unit_s, start in ((1.0, 0.0), (1.0, stamp_ns / SECOND_NS), (1e-9, float(stamp_ns))):
@@ -202,15 +231,18 @@ def decode_cloud(raw: cdr.Bytes) -> CloudMessage:
     return CloudMessage(header, points, height, width, bool(message.is_dense))
 
 
-def encode_cloud(header: Header, fields: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An unorganised PointCloud2 whose points hold `fields` one after the other, without padding.
+def encode_cloud(
+    header: Header, fields: Mapping[str, npt.NDArray[Any]], *, height: int = 1
+) -> bytes:
+    """A PointCloud2 whose points hold `fields` one after the other, without padding.
 
     Args:
         fields: name -> (N,) array, or (N, C) for a field of count C; 8 to 32-bit integers, float32
             or float64.
+        height: rows of an organised cloud, whose N points are in row-major order.
 
     Raises:
-        WireError: lengths that differ, another dtype, no fields.
+        WireError: lengths that differ or do not fill `height` rows, another dtype, no fields.
     """
     arrays = {name: np.asarray(values) for name, values in fields.items()}
     lengths = {len(values) if values.ndim else -1 for values in arrays.values()}
@@ -237,25 +269,27 @@ def encode_cloud(header: Header, fields: Mapping[str, npt.NDArray[Any]]) -> byte
         )
         formats.append((name, "<" + kind, (size,)) if size > 1 else (name, "<" + kind))
         offset += size * values.dtype.itemsize
-    points = np.empty(lengths.pop(), dtype=np.dtype(formats))
+    count = lengths.pop()
+    if height < 1 or count % height:
+        raise WireError(
+            f"{count} points do not fill {height} rows", "give height x width points, height >= 1"
+        )
+    points = np.empty(count, dtype=np.dtype(formats))
     for name, values in arrays.items():
         points[name] = values.reshape(points[name].shape)
     coordinates = [arrays[axis] for axis in "xyz" if axis in arrays]
-    return cdr.serialize(
+    message = cdr.message(
         POINT_CLOUD,
-        cdr.message(
-            POINT_CLOUD,
-            header=header_to_message(header),
-            height=1,
-            width=len(points),
-            fields=point_fields,
-            is_bigendian=False,
-            point_step=offset,
-            row_step=offset * len(points),
-            data=points.view(np.uint8) if len(points) else np.empty(0, np.uint8),
-            is_dense=all(bool(np.isfinite(values).all()) for values in coordinates),
-        ),
+        header=header_to_message(header),
+        height=height,
+        width=count // height,
+        fields=point_fields,
+        is_bigendian=False,
+        point_step=offset,
+        row_step=offset * (count // height),
+        is_dense=all(bool(np.isfinite(values).all()) for values in coordinates),
     )
+    return cdr.serialize_around(POINT_CLOUD, message, points.view(np.uint8))
 
 
 def cloud_fields(cloud: PointCloud) -> dict[str, npt.NDArray[Any]]:

@@ -22,6 +22,8 @@ MAX_PIXELS = 1 << 27
 _LAYOUT: dict[str, tuple[int, str]] = {
     **dict.fromkeys(("rgb8", "bgr8"), (3, "u1")),
     **dict.fromkeys(("rgba8", "bgra8"), (4, "u1")),
+    **dict.fromkeys(("rgb16", "bgr16"), (3, "u2")),
+    **dict.fromkeys(("rgba16", "bgra16"), (4, "u2")),
     **dict.fromkeys(("mono8", "8UC1"), (1, "u1")),
     "mono16": (1, "u2"),
     "16UC1": (1, "u2"),
@@ -40,15 +42,21 @@ _BAYER = {
     "bayer_grbg": cv2.COLOR_BayerGB2RGB,
 }
 _TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
+    "bgr": cv2.COLOR_BGR2RGB,
+    "rgba": cv2.COLOR_RGBA2RGB,
+    "bgra": cv2.COLOR_BGRA2RGB,
+    "mono": cv2.COLOR_GRAY2RGB,
     "8UC1": cv2.COLOR_GRAY2RGB,
     "yuv422": cv2.COLOR_YUV2RGB_UYVY,
     "uyvy": cv2.COLOR_YUV2RGB_UYVY,
     "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
     "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+}
+_FROM_RGB = {
+    "bgr8": cv2.COLOR_RGB2BGR,
+    "rgba8": cv2.COLOR_RGB2RGBA,
+    "bgra8": cv2.COLOR_RGB2BGRA,
+    "mono8": cv2.COLOR_RGB2GRAY,
 }
 
 
@@ -102,14 +110,18 @@ def _rows(message: Any, channels: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]
 
 
 def _rgb(values: npt.NDArray[Any], encoding: str) -> npt.NDArray[np.uint8]:
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        values = (values >> 8).astype(np.uint8)
-        encoding = "mono8" if encoding == "mono16" else encoding
-    if encoding == "rgb8":
+    name = encoding if encoding in _TO_RGB else encoding.rstrip("0123456789")
+    wide = values.dtype.itemsize == 2 and name in _BAYER
+    if values.dtype.itemsize == 2:
+        # native byte order; a mosaic is interpolated before its lower bits go
+        native = values.astype(np.uint16)
+        values = native if wide else np.right_shift(native, 8).astype(np.uint8)
+    if name == "rgb":
         return np.array(values, order="C")
-    code = _BAYER.get(encoding[:10]) if encoding.startswith("bayer") else _TO_RGB[encoding]
+    code = _BAYER[name] if name in _BAYER else _TO_RGB[name]
     try:
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), int(code or 0)), np.uint8)
+        rgb = cv2.cvtColor(np.ascontiguousarray(values), code)
+        return np.asarray(np.right_shift(rgb, 8) if wide else rgb, np.uint8)
     except cv2.error as error:
         raise WireError(
             f"{encoding} image of {values.shape[1]}x{values.shape[0]} cannot be converted to RGB",
@@ -145,7 +157,8 @@ def encode_image(header: Header, pixels: npt.NDArray[Any], encoding: str = "rgb8
     """An Image message, little-endian, without row padding.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB for rgb8, bgr8, mono8; (H, W) uint8 for mono8; (H, W) float
+        pixels: (H, W, 3) uint8 RGB for rgb8, bgr8, rgba8, bgra8 (opaque), mono8 and the 8-bit Bayer
+            patterns (sampled); (H, W) uint8 for mono8; (H, W) uint16 for mono16; (H, W) float
             metres, 0 = none, for 16UC1 (rounded to millimetres, up to 65.535 m) and 32FC1.
 
     Raises:
@@ -153,39 +166,55 @@ def encode_image(header: Header, pixels: npt.NDArray[Any], encoding: str = "rgb8
     """
     pixels = np.asarray(pixels)
     colour = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8
-    grey = pixels.ndim == 2 and pixels.dtype == np.uint8
-    depth = pixels.ndim == 2 and pixels.dtype.kind == "f"
-    if encoding == "rgb8" and colour:
-        data = pixels
-    elif encoding == "bgr8" and colour:
-        data = pixels[..., ::-1]
-    elif encoding == "mono8" and (colour or grey):
-        data = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if colour else pixels
-    elif encoding == "16UC1" and depth:
-        data = depth_millimetres(pixels)
-    elif encoding == "32FC1" and depth:
-        data = pixels.astype("<f4")
-    else:
-        raise WireError(
-            f"{pixels.dtype} pixels of shape {pixels.shape} cannot be sent as {encoding!r}",
-            "use rgb8, bgr8 or mono8 for uint8 RGB, 16UC1 or 32FC1 for float depth in metres",
-        )
-    height, width = data.shape[:2]
+    if not (colour or pixels.ndim == 2):
+        raise _misfit(pixels, encoding)
+    height, width = pixels.shape[:2]
     check_size(width, height)
-    data = np.ascontiguousarray(data)
-    return cdr.serialize(
+    data = np.ascontiguousarray(_from_rgb(pixels, encoding) if colour else _plane(pixels, encoding))
+    message = cdr.message(
         IMAGE,
-        cdr.message(
-            IMAGE,
-            header=header_to_message(header),
-            height=height,
-            width=width,
-            encoding=encoding,
-            is_bigendian=0,
-            step=data.nbytes // height,
-            data=data.reshape(-1).view(np.uint8),
-        ),
+        header=header_to_message(header),
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=data.nbytes // height,
     )
+    return cdr.serialize_around(IMAGE, message, data)
+
+
+def _misfit(pixels: npt.NDArray[Any], encoding: str) -> WireError:
+    return WireError(
+        f"{pixels.dtype} pixels of shape {pixels.shape} cannot be sent as {encoding!r}",
+        "use rgb8, bgr8, rgba8, bgra8, mono8 or bayer_*8 for uint8 RGB, mono16 for uint16, 16UC1 "
+        "or 32FC1 for float depth in metres",
+    )
+
+
+def _from_rgb(rgb: npt.NDArray[Any], encoding: str) -> npt.NDArray[Any]:
+    """What is sent of (H, W, 3) uint8 RGB."""
+    if encoding == "rgb8":
+        return rgb
+    if encoding in _FROM_RGB:
+        return np.asarray(cv2.cvtColor(rgb, _FROM_RGB[encoding]))
+    if encoding[:-1] not in _BAYER or not encoding.endswith("8"):
+        raise _misfit(rgb, encoding)
+    mosaic = np.empty(rgb.shape[:2], np.uint8)
+    for place, channel in enumerate(encoding[6:10]):  # row by row of the 2x2 pattern
+        row, column = divmod(place, 2)
+        mosaic[row::2, column::2] = rgb[row::2, column::2, "rgb".index(channel)]
+    return mosaic
+
+
+def _plane(pixels: npt.NDArray[Any], encoding: str) -> npt.NDArray[Any]:
+    """What is sent of one (H, W) channel."""
+    if encoding == "16UC1" and pixels.dtype.kind == "f":
+        return depth_millimetres(pixels)
+    if encoding == "32FC1" and pixels.dtype.kind == "f":
+        return pixels.astype("<f4")
+    if (encoding, pixels.dtype) in (("mono8", np.dtype(np.uint8)), ("mono16", np.dtype("<u2"))):
+        return pixels
+    raise _misfit(pixels, encoding)
 
 
 def depth_millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:

@@ -215,3 +215,31 @@ def test_rgb_is_packed_as_pcl_does(rng):
     assert packed.dtype == np.float32
     assert packed.view(np.uint32).tolist() == [0xFF8007, 0x000001]
     np.testing.assert_array_equal(wire.unpack_rgb(packed), rgb)
+
+
+def test_an_organised_cloud_keeps_its_rows(rng):
+    depth = rng.random((4, 6)).astype(np.float32)
+    depth[1, 2] = np.nan
+    fields = {axis: depth.ravel() + i for i, axis in enumerate("xyz")}
+    decoded = wire.decode_cloud(wire.encode_cloud(HEADER, fields, height=4))
+    assert (decoded.height, decoded.width, decoded.is_dense) == (4, 6, False)
+    rows = decoded.rows()
+    assert rows.shape == (4, 6)
+    assert np.shares_memory(rows, decoded.points)
+    np.testing.assert_array_equal(rows["y"], depth + 1)
+    with pytest.raises(WireError, match="24 points do not fill 5 rows"):
+        wire.encode_cloud(HEADER, fields, height=5)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("tail", [0, 2, 3, 5])
+def test_coordinates_at_any_address(gap, tail, rng):
+    xyz = rng.normal(size=(7, 3)).astype(np.float32)
+    body = rng.integers(0, 256, (7, gap + 12 + tail), dtype=np.uint8)
+    body[:, gap : gap + 12] = xyz.view(np.uint8)
+    fields = [(axis, gap + 4 * i, 7, 1) for i, axis in enumerate("xyz")]
+    raw = build(fields, gap + 12 + tail, body.tobytes(), 7)
+    for copy in (raw, bytearray(raw), memoryview(b"\0" + raw)[1:]):
+        decoded = wire.decode_cloud(copy).xyz()
+        assert decoded.flags.c_contiguous
+        np.testing.assert_array_equal(decoded, xyz)

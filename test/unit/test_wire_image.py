@@ -33,7 +33,10 @@ def build(encoding, rows, width, height, step=None, big_endian=0):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "16UC1", "32FC1"]),
+    st.sampled_from(
+        ["rgb8", "bgr8", "rgba8", "bgra8", "rgb16", "bgr16", "rgba16", "bgra16"]
+        + ["mono8", "mono16", "16UC1", "32FC1"]
+    ),
     st.integers(1, 9),
     st.integers(1, 9),
     st.integers(0, 5),
@@ -43,7 +46,12 @@ def test_encodings(encoding, width, height, padding, big_endian):
     rng = np.random.default_rng(width * 100 + height)
     order = ">" if big_endian else "<"
     rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    wide = (rgb.astype(np.uint16) * 256 + 77).astype(order + "u2")
     values = {
+        "rgb16": wide,
+        "bgr16": wide[..., ::-1],
+        "rgba16": np.dstack([wide, wide[..., :1]]).astype(order + "u2"),
+        "bgra16": np.dstack([wide[..., ::-1], wide[..., :1]]).astype(order + "u2"),
         "rgb8": rgb,
         "bgr8": rgb[..., ::-1],
         "rgba8": np.dstack([rgb, rgb[..., :1]]),
@@ -81,12 +89,70 @@ def test_bayer(pattern, bits):
     np.testing.assert_array_equal(pixels[2:-2, 2:-2], np.full((4, 6, 3), [200, 90, 30]))
 
 
-@pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("yuv422_yuy2", 0)])
-def test_yuv(encoding, luma):
-    packed = np.full((4, 6, 2), 128, np.uint8)
-    packed[..., luma] = 235  # video white
-    pixels = wire.decode_image(build(encoding, packed.reshape(4, 12), 6, 4)).pixels
-    assert pixels.min() >= 254
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_bayer_keeps_measured_values_and_means_the_others(pattern, bits, big_endian, rng):
+    """Bilinear demosaicing by its definition, written out in float64."""
+    scale, order = (1, "<") if bits == 8 else (257, ">" if big_endian else "<")
+    mosaic = rng.integers(0, 256, (10, 12)).astype(np.float64)
+    kind = order + ("u1" if bits == 8 else "u2")
+    rows = np.ascontiguousarray((mosaic * scale).astype(kind)).view(np.uint8).reshape(10, -1)
+    raw = build(f"bayer_{pattern}{bits}", rows, 12, 10, big_endian=int(big_endian))
+    decoded = wire.decode_image(raw).pixels
+    expected = np.empty((8, 10, 3))
+    for v in range(1, 9):
+        for u in range(1, 11):
+            around = [(v + j, u + i) for j in (-1, 0, 1) for i in (-1, 0, 1)]
+            own = pattern[v % 2 * 2 + u % 2]
+            for channel, name in enumerate("rgb"):
+                same = [p for p in around if pattern[p[0] % 2 * 2 + p[1] % 2] == name]
+                values = [mosaic[v, u]] if name == own else [mosaic[p] for p in same]
+                expected[v - 1, u - 1, channel] = np.mean(values)
+    assert np.abs(decoded[1:9, 1:11] - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "order"),
+    [("yuv422", "uyvy"), ("uyvy", "uyvy"), ("yuv422_yuy2", "yuyv"), ("yuyv", "yuyv")],
+)
+def test_yuv(encoding, order):
+    # BT.601 video range: a pure red of 255 is Y 81.5, Cb 90.2, Cr 240
+    for rgb, (y, u, v) in {
+        (255, 0, 0): (81, 90, 240),
+        (0, 0, 255): (41, 240, 110),
+        (255, 255, 255): (235, 128, 128),
+    }.items():
+        pair = {"uyvy": [u, y, v, y], "yuyv": [y, u, y, v]}[order]
+        rows = np.tile(np.array(pair, np.uint8), (4, 3))
+        pixels = wire.decode_image(build(encoding, rows, 6, 4)).pixels
+        assert np.abs(pixels.astype(int) - rgb).max() <= 3
+
+
+@pytest.mark.parametrize(
+    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", *(f"bayer_{p}8" for p in ("rggb", "grbg"))]
+)
+def test_encoded_colours_come_back(encoding):
+    pixels = np.full((8, 10, 3), (200, 90, 30), np.uint8)
+    raw = wire.encode_image(HEADER, pixels, encoding)
+    message = cdr.deserialize(wire.IMAGE, raw)
+    assert message.step * message.height == len(message.data)
+    np.testing.assert_array_equal(wire.decode_image(raw).pixels, pixels)
+    assert raw == cdr.serialize(wire.IMAGE, message)
+
+
+def test_mono16_keeps_its_upper_bits(rng):
+    values = rng.integers(0, 65536, (5, 7), dtype=np.uint16)
+    decoded = wire.decode_image(wire.encode_image(HEADER, values, "mono16"))
+    np.testing.assert_array_equal(decoded.pixels[..., 1], values >> 8)
+    with pytest.raises(WireError, match="cannot be sent as 'mono16'"):
+        wire.encode_image(HEADER, values.astype(np.uint8), "mono16")
+
+
+@pytest.mark.parametrize("encoding", ["bayer_rggb16", "yuyv", "nv21", "bayer_rggb"])
+def test_encodings_that_are_not_written(encoding):
+    with pytest.raises(WireError, match=f"cannot be sent as '{encoding}'"):
+        wire.encode_image(HEADER, np.zeros((4, 4, 3), np.uint8), encoding)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +210,95 @@ def test_compressed_depth():
     )
     decoded = wire.decode_compressed_image(cdr.serialize(wire.COMPRESSED_IMAGE, message))
     np.testing.assert_allclose(decoded.pixels, a / (inverse - b), rtol=1e-5)
+
+
+def read_rvl(data: bytes, pixels: int) -> list[int]:
+    """Wilson's decoder, nibble by nibble, as the paper's listing does it."""
+    words = np.frombuffer(data, "<u4").tolist()
+    nibbles = iter([word >> shift & 15 for word in words for shift in range(28, -4, -4)])
+
+    def number() -> int:
+        value = bits = 0
+        while True:
+            nibble = next(nibbles)
+            value |= (nibble & 7) << bits
+            bits += 3
+            if not nibble & 8:
+                return value
+
+    out: list[int] = []
+    previous = 0
+    while len(out) < pixels:
+        out += [0] * number()
+        for _ in range(number()):
+            positive = number()
+            previous += (positive >> 1) ^ -(positive & 1)
+            out.append(previous)
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 30), st.integers(0, 2**32), st.sampled_from([0, 0.3, 1]))
+def test_rvl_depth(height, width, seed, share):
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(0.2, 65.5, (height, width)) * (rng.random((height, width)) < share)
+    raw = wire.encode_compressed_depth(HEADER, depth, "rvl")
+    message = cdr.deserialize(wire.COMPRESSED_IMAGE, raw)
+    assert message.format == "16UC1; compressedDepth rvl"
+    data = message.data.tobytes()
+    assert np.frombuffer(data, "<u4", 2, 12).tolist() == [width, height]
+    expected = np.rint(depth * 1000)
+    np.testing.assert_array_equal(read_rvl(data[20:], depth.size), expected.ravel())
+    decoded = wire.decode_compressed_image(raw)
+    np.testing.assert_array_equal(decoded.pixels, (expected / 1000).astype(np.float32))
+    assert wire.check_compressed_image(raw) == (HEADER, width, height)
+
+
+@pytest.mark.parametrize("codec", ["png", "rvl"])
+def test_compressed_float_depth_is_finer_near_the_camera(codec):
+    depth = np.array([[0.5, 1.0, 4.0], [9.9, 12.0, np.nan]])
+    raw = wire.encode_compressed_depth(HEADER, depth, codec, "32FC1", max_m=10, quantisation=100)
+    pixels = wire.decode_compressed_image(raw).pixels
+    # a step of one in A / z + B moves z by z^2 / A
+    assert (np.abs(pixels - depth)[depth < 10] <= depth[depth < 10] ** 2 / 10_100).all()
+    assert (pixels[1, 1:] == 0).all()
+
+
+def test_damaged_rvl():
+    head = cdr.deserialize(
+        wire.COMPRESSED_IMAGE, wire.encode_compressed_depth(HEADER, np.ones((4, 5)), "rvl")
+    ).data.tobytes()
+    size = slice(12, 20)
+    name = "16UC1; compressedDepth rvl"
+    for data, match in (
+        (head[:18], "RVL image of 6 bytes"),
+        (head[:-4], "run of"),
+        (head[:20], "ends at pixel 0"),
+        (head[:20] + b"\xff" * 40, "ends at pixel 0"),
+        (head[:20] + b"\xff" * 40 + bytes(8), "more than 32 bits"),
+        (head[: size.start] + np.array([3, 4], "<u4").tobytes() + head[20:], "run of 20 values"),
+        (head[: size.start] + np.array([9000, 9000], "<u4").tobytes() + head[20:], "at most"),
+        (head[: size.start] + bytes(8) + head[20:], "image is 0x0"),
+    ):
+        with pytest.raises(WireError, match=match):
+            wire.decode_compressed_image(with_picture(data, name))
+    for arguments in (("gif", "16UC1"), ("png", "mono8")):
+        with pytest.raises(WireError, match="use png or rvl"):
+            wire.encode_compressed_depth(HEADER, np.ones((4, 5)), *arguments)
+
+
+def test_a_short_picture_does_not_claim_millions_of_pixels():
+    jpeg = bytearray(cv2.imencode(".jpg", smooth_picture())[1].tobytes())
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = b"\x20\x00\x20\x00"  # 8192 x 8192 in a few kilobytes
+    with pytest.raises(WireError, match="claims 8192x8192 pixels"):
+        wire.decode_compressed_image(with_picture(bytes(jpeg)))
+    # the emptiest pictures that there are still pass
+    for shape in ((3000, 4000), (3000, 4000, 3)):
+        for suffix in (".jpg", ".png"):
+            data = cv2.imencode(suffix, np.zeros(shape, np.uint8))[1].tobytes()
+            raw = with_picture(data)
+            assert wire.check_compressed_image(raw)[1:] == (4000, 3000)
 
 
 def with_picture(data: bytes, format: str = "jpeg"):
