@@ -21,6 +21,8 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
         ("condense_ros.capture", "CaptureConfig", ""),
         ("condense_ros.sync", "SyncConfig", "sync."),
         ("condense_ros.bags", "RecordConfig", "record."),
+        ("condense_ros.capture", "TriggerConfig", "trigger."),
+        ("condense_ros.capture", "RingConfig", "ring."),
     ],
     "replay_node (`condense replay PATH -p NAME=VALUE`)": [
         ("condense_ros.playback", "PlaybackConfig", ""),

@@ -29,7 +29,7 @@ class ImageFacts:
     height: int
 
 
-class CalibrationWatch:
+class CalibrationState:
     """Keeps the recent camera_info of each camera and all transforms, and names their state.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError
+from condense_ros.wire.topics import camera_name
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,21 @@ class CaptureConfig:
     def pivot_topic(self) -> str:
         """The topic whose stamp is that of a pair: the cloud's, or the depth image's."""
         return self.points_topic or self.depth_topic
+
+
+def roles(config: CaptureConfig) -> dict[str, str]:
+    """Matched topic -> role: points, depth, image/NAME.
+
+    Raises:
+        ConfigError: no image topic, or two of the same camera.
+    """
+    if not config.image_topics:
+        raise ConfigError("no image topic to capture", "set image_topics")
+    images = {topic: f"image/{camera_name(topic)}" for topic in config.image_topics}
+    if len(set(images.values())) != len(images):
+        raise ConfigError(
+            f"two of the image topics {', '.join(images)} name the same camera",
+            "put the camera's name before the last part: /camera/NAME/image",
+        )
+    clouds = {config.points_topic: "points", config.depth_topic: "depth"}
+    return {topic: role for topic, role in clouds.items() if topic} | images

@@ -44,6 +44,8 @@ _PARAMETERS = {
         ("condense_ros.capture", "CaptureConfig", ""),
         ("condense_ros.sync", "SyncConfig", "sync."),
         ("condense_ros.bags", "RecordConfig", "record."),
+        ("condense_ros.capture", "TriggerConfig", "trigger."),
+        ("condense_ros.capture", "RingConfig", "ring."),
     ),
     "replay_node": (("condense_ros.playback", "PlaybackConfig", ""),),
 }

@@ -69,7 +69,7 @@ def flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
 def node_dataclasses(node: str) -> list[tuple[str, type]]:
     """(prefix, dataclass) of a node's parameters."""
     from condense_ros.bags import RecordConfig
-    from condense_ros.capture import CaptureConfig
+    from condense_ros.capture import CaptureConfig, RingConfig, TriggerConfig
     from condense_ros.playback import PlaybackConfig
     from condense_ros.sync import SyncConfig
 
@@ -80,7 +80,13 @@ def node_dataclasses(node: str) -> list[tuple[str, type]]:
         return [("", PerceptionParameters)]
     if node == "replay_node":
         return [("", PlaybackConfig)]
-    return [("", CaptureConfig), ("sync.", SyncConfig), ("record.", RecordConfig)]
+    return [
+        ("", CaptureConfig),
+        ("sync.", SyncConfig),
+        ("record.", RecordConfig),
+        ("trigger.", TriggerConfig),
+        ("ring.", RingConfig),
+    ]
 
 
 @pytest.mark.parametrize("node", NODES)
