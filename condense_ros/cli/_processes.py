@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,14 @@ def ros_arguments(parameters: dict[str, Any]) -> list[str]:
 class NodeProcess:
     """One node running as a child process, its output kept in a log file."""
 
-    def __init__(self, node: str, parameters: dict[str, Any], log: Path, domain_id: int) -> None:
+    def __init__(
+        self,
+        node: str,
+        parameters: dict[str, Any],
+        log: Path,
+        domain_id: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.node = node
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +69,7 @@ class NodeProcess:
                     f"condense_ros.nodes.{node}",
                     *ros_arguments(parameters),
                 ],
-                env=node_environment(domain_id),
+                env={**node_environment(domain_id), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -117,10 +124,18 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def running(
-    node: str, parameters: dict[str, Any], log: Path, domain_id: int
+    node: str,
+    parameters: dict[str, Any],
+    log: Path,
+    domain_id: int,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[NodeProcess]:
-    """A node for the length of a `with` block; ended whatever happens inside."""
-    process = NodeProcess(node, parameters, log, domain_id)
+    """A node for the length of a `with` block; ended whatever happens inside.
+
+    Args:
+        environment: variables that it gets beside those of this process.
+    """
+    process = NodeProcess(node, parameters, log, domain_id, environment)
     try:
         yield process
     finally:

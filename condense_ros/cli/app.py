@@ -24,6 +24,7 @@ from condense_ros.cli.commands import (
     replay,
     segment,
     sim,
+    soak,
 )
 from condense_ros.errors import CondenseError, ConfigError, EnvironmentProblem, StorageFull
 from condense_ros.files import NO_ROOM
@@ -46,6 +47,7 @@ app.add_typer(map.app, name="map")
 app.command("relocalise")(relocalise.relocalise)
 app.add_typer(sim.app, name="sim")
 app.add_typer(bench.app, name="bench")
+app.command("soak")(soak.soak)
 app.command("doctor")(doctor.doctor)
 
 

@@ -34,6 +34,7 @@ except ImportError:  # Humble keeps them here
 
 from condense_ros.config import build, describe
 from condense_ros.errors import CondenseError, EnvironmentProblem
+from condense_ros.nodes.object_watch import watch_objects
 from condense_ros.transport import use_profile
 
 T = TypeVar("T")
@@ -298,6 +299,7 @@ def run(make: Callable[[], Running], argv: Sequence[str] | None) -> int:
 def _spin(running: Running, stop: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(running.node)
+    watch_objects(running.node, steady_timer)
     core, bridge = logging.getLogger("condense_ros"), _ToRos(running.node)
     level = core.level
     core.setLevel(logging.INFO)
