@@ -315,6 +315,15 @@ class CameraModel:
         return CameraModel(K, width, height, self.D, self.model)
 
 
+def same_camera(one: CameraModel, other: CameraModel) -> bool:
+    """Whether two cameras map every point to the same pixel of images of the same size."""
+    return (
+        (one.model, one.width, one.height) == (other.model, other.width, other.height)
+        and np.array_equal(one.K, other.K)
+        and np.array_equal(*(np.pad(c.D, (0, 8 - c.D.size)) for c in (one, other)))
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """Points of a cloud that a camera sees.

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from condense_ros.bags import BagMessage, BagReader, PairRecord
 from condense_ros.datasets.bag_calibration import BagCalibration
 from condense_ros.datasets.base import check_index
 from condense_ros.errors import CalibrationMissing, DatasetError
 from condense_ros.frame import CameraImage, Frame, PointCloud, calibration_id
-from condense_ros.geometry import R_OPTICAL_BODY, Array, inverse, se3
+from condense_ros.geometry import (
+    R_OPTICAL_BODY,
+    Array,
+    CameraModel,
+    inverse,
+    same_camera,
+    se3,
+)
 from condense_ros.ontology import Ontology
+from condense_ros.registration import DepthRegistration, organised_cloud
 from condense_ros.wire import (
     COMPRESSED_IMAGE,
     ImageMessage,
@@ -28,13 +37,13 @@ _T_OPTICAL_BODY = se3(R_OPTICAL_BODY, np.zeros(3))
 
 @dataclass(frozen=True, eq=False)
 class _Cloud:
-    """A cloud with its frame, and for depth cameras how the cloud's frame hangs on it."""
+    """A cloud with its frame, and for depth cameras what it was made from."""
 
     stamp_ns: int
     cloud: PointCloud
     frame_id: str
     T_frame_cloud: Array
-    depth: ImageMessage | None
+    depth: tuple[CameraModel, npt.NDArray[np.float32]] | None = None
 
 
 class BagDataset:
@@ -42,8 +51,9 @@ class BagDataset:
 
     Roles of a pair: "points" or "depth" gives the cloud; "image" or "image/NAME" give the images,
     named "image" or NAME. A depth image becomes a cloud in the body frame (x forward) of its
-    camera. Extrinsics come from the recorded tf, intrinsics from the recorded camera_info; neither
-    is guessed. Messages are found through an index and decoded only when asked for.
+    camera, and is registered to every image: `CameraImage.depth` is what that camera sees of it.
+    Extrinsics come from the recorded tf, intrinsics from the recorded camera_info; neither is
+    guessed. Messages are found through an index and decoded only when asked for.
 
     Args:
         path: bag folder or .mcap file.
@@ -87,6 +97,8 @@ class BagDataset:
                 "record a PointCloud2 or depth topic too",
             )
         self._calibration = BagCalibration(self._reader)
+        #: per image name; made anew when a camera's calibration changes
+        self._registrations: dict[str, DepthRegistration] = {}
         if any(role.startswith(("image", "depth")) for role in roles):
             self._require_camera_info()
         #: frame of the recorded poses, empty where none were recorded
@@ -201,7 +213,7 @@ class BagDataset:
         if "points" in pair.messages:
             decoded = decode_cloud(self._message(pair, "points").raw)
             frame_id = decoded.header.frame_id
-            return _Cloud(pair.messages["points"][1], decoded.cloud(), frame_id, np.eye(4), None)
+            return _Cloud(pair.messages["points"][1], decoded.cloud(), frame_id, np.eye(4))
         topic, stamp_ns = pair.messages["depth"]
         picture = self._picture(pair, "depth")
         if not picture.is_depth:
@@ -216,11 +228,10 @@ class BagDataset:
                 f"{topic} is {depth.shape}, its camera_info {(camera.height, camera.width)}",
                 "publish the camera_info of exactly this image size",
             )
-        xyz_cam = camera.unproject(None, depth.ravel())
-        # without depth, or at a pixel that the lens leaves empty
-        xyz_cam = xyz_cam[(depth.ravel() > 0) & np.isfinite(xyz_cam[:, 0])]
+        xyz_cam = organised_cloud(depth, camera).reshape(-1, 3)
+        xyz_cam = xyz_cam[np.isfinite(xyz_cam[:, 0])]
         body = PointCloud((xyz_cam @ R_OPTICAL_BODY).astype(np.float32), frame_id=frame_id)
-        return _Cloud(stamp_ns, body, frame_id, _T_OPTICAL_BODY, picture)
+        return _Cloud(stamp_ns, body, frame_id, _T_OPTICAL_BODY, (camera, depth))
 
     def _image(self, pair: PairRecord, role: str, cloud: _Cloud, log_ns: int) -> CameraImage:
         topic, stamp_ns = pair.messages[role]
@@ -228,20 +239,32 @@ class BagDataset:
         frame_id = picture.header.frame_id
         camera = self._calibration.camera(topic, frame_id, stamp_ns)
         T_cam_frame = self._calibration.extrinsics(frame_id, cloud.frame_id, stamp_ns, log_ns)
-        depth = None
-        if cloud.depth is not None and cloud.depth.header.frame_id == frame_id:
-            # depth in the very frame of the colour image is registered to it
-            same = cloud.depth.pixels.shape == (camera.height, camera.width)
-            depth = cloud.depth.pixels if same else None
-        return CameraImage(
+        image = CameraImage(
             role.partition("/")[2] or role,
             stamp_ns,
             picture.pixels,
             camera,
             T_cam_frame @ cloud.T_frame_cloud,
             self._ego_motion(pair, cloud, stamp_ns, log_ns),
-            depth,
         )
+        return image if cloud.depth is None else replace(image, depth=self._register(image, cloud))
+
+    def _register(self, image: CameraImage, cloud: _Cloud) -> npt.NDArray[np.float32] | None:
+        """The depth image as the colour camera sees it; None where it sees nothing of it."""
+        assert cloud.depth is not None
+        camera, depth = cloud.depth
+        T_colour_depth = image.T_cam_cloud @ inverse(cloud.T_frame_cloud)
+        if same_camera(camera, image.camera) and np.allclose(T_colour_depth, np.eye(4), atol=1e-9):
+            return depth  # the driver has registered it
+        known = self._registrations.get(image.name)
+        if (
+            known is None
+            or not same_camera(known.depth_camera, camera)
+            or not same_camera(known.colour_camera, image.camera)
+        ):
+            known = self._registrations[image.name] = DepthRegistration(camera, image.camera)
+        seen = known(depth, T_colour_depth)
+        return seen if seen.any() else None
 
     def _ego_motion(
         self, pair: PairRecord, cloud: _Cloud, stamp_ns: int, log_ns: int
