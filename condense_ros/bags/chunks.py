@@ -29,6 +29,8 @@ from mcap.writer import MCAP0_MAGIC
 from condense_ros.bags.logfile import LogFile
 from condense_ros.wire.cdr import Bytes
 
+#: how our files name their writer; readers recognise our repeated messages by it
+LIBRARY = "condense_ros"
 _MESSAGE = struct.Struct("<BQHIQQ")
 #: chunk record without compression: opcode, length, times, size, CRC, "" and size again
 _CHUNK = struct.Struct("<BQQQQIIQ")
@@ -84,7 +86,7 @@ class ChunkWriter:
         self._chunks: list[ChunkIndex] = []
         self._counts: dict[int, int] = {}
         log.write(MCAP0_MAGIC)
-        log.write(_record(Header("ros2", "condense_ros")))
+        log.write(_record(Header("ros2", LIBRARY)))
 
     def schema(self, name: str, encoding: str, text: bytes) -> int:
         """Declares a schema; returns its id."""

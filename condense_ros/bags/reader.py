@@ -10,12 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from mcap.records import Channel, Schema
 
+from condense_ros.bags.chunks import LIBRARY
+from condense_ros.bags.compression import decompress
 from condense_ros.bags.files import bag_files
+from condense_ros.bags.kinds import TopicKind
 from condense_ros.bags.pairs import PAIR_TYPE, PairRecord
-from condense_ros.bags.scan import ChunkRef, FileIndex, decompress, scan_file
+from condense_ros.bags.scan import ChunkRef, FileIndex, scan_file
 from condense_ros.bags.sqlite import sqlite_messages, sqlite_topics
 from condense_ros.errors import BagError, CondenseError
+from condense_ros.wire import CAMERA_INFO
 
 #: decoded chunks kept for random access, bytes
 _CACHE_BYTES = 64 << 20
@@ -23,11 +28,30 @@ _CACHE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class BagTopic:
-    """A topic of a bag: type name, ros2msg definition ("" where not stored), message count."""
+    """A topic of a bag: type name, ros2msg definition ("" where not stored), message count.
+
+    The rest is as in `TopicKind`.
+    """
 
     type_name: str
     definition: str
     count: int
+    type_hash: str = ""
+    qos: str = ""
+    encoding: str = "cdr"
+    schema_encoding: str = "ros2msg"
+
+    @property
+    def kind(self) -> TopicKind:
+        """What a writer needs to store the topic in the same way."""
+        return TopicKind(
+            self.type_name,
+            self.definition,
+            self.type_hash,
+            self.qos,
+            self.encoding,
+            self.schema_encoding,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,22 +131,23 @@ class BagReader:
 
     def _collect(self) -> dict[str, BagTopic]:
         """Fills `index`; messages repeated at the start of later files are left out."""
-        kinds: dict[str, tuple[str, str]] = {}
+        kinds: dict[str, TopicKind] = {}
+        ours = any(index.library == LIBRARY for index in self._indices)
         parts = []
         seen: dict[str, npt.NDArray[np.uint64]] = {}
         for number, index in enumerate(self._indices):
             topic_of = np.full(1 << 16, -1, np.int32)
             for channel in index.channels.values():
                 schema = index.schemas.get(channel.schema_id)
-                text = schema.data.decode(errors="replace") if schema else ""
-                kinds.setdefault(channel.topic, (schema.name if schema else "", text))
+                kinds.setdefault(channel.topic, _kind(channel, schema))
                 topic_of[channel.id] = list(kinds).index(channel.topic)
             table = index.table()
             topic = topic_of[table[:, 0].astype(np.int64)]
             lost = np.unique(table[topic < 0, 4]).tolist()
             self._undeclared.update((number, int(chunk) - 1) for chunk in lost)
             keep = topic >= 0
-            if len(self._indices) > 1:
+            # other recorders count in their own ways, so only in our files a number tells
+            if ours and len(self._indices) > 1:
                 keep &= ~self._repeats(table[:, 1], topic, kinds, seen)
             part = np.empty(int(keep.sum()), _INDEX)
             part["topic"], part["file"] = topic[keep], number
@@ -132,20 +157,29 @@ class BagReader:
         self.index = np.concatenate(parts)
         counts = np.bincount(self.index["topic"], minlength=len(kinds)).tolist()
         return {
-            topic: BagTopic(*kind, counts[row]) for row, (topic, kind) in enumerate(kinds.items())
+            topic: BagTopic(
+                kind.type_name,
+                kind.definition,
+                counts[row],
+                kind.type_hash,
+                kind.qos,
+                kind.encoding,
+                kind.schema_encoding,
+            )
+            for row, (topic, kind) in enumerate(kinds.items())
         }
 
     def _repeats(
         self,
         sequence: npt.NDArray[np.uint64],
         topic: npt.NDArray[np.int32],
-        kinds: Mapping[str, tuple[str, str]],
+        kinds: Mapping[str, TopicKind],
         seen: dict[str, npt.NDArray[np.uint64]],
     ) -> npt.NDArray[np.bool_]:
         """Which messages of a file an earlier file holds: a repeated one keeps its sequence."""
         repeated = np.zeros(len(sequence), bool)
-        for row, (name, (type_name, _)) in enumerate(kinds.items()):
-            if type_name == "sensor_msgs/msg/CameraInfo" or name.endswith("tf_static"):
+        for row, (name, kind) in enumerate(kinds.items()):
+            if kind.type_name == CAMERA_INFO or name.endswith("tf_static"):
                 # 0 means "not counted" in MCAP; ours count from 1
                 mine = (topic == row) & (sequence > 0)
                 before = seen.get(name, np.empty(0, np.uint64))
@@ -220,7 +254,7 @@ class BagReader:
             return records
         try:
             data = _read(self._indices[file].path, chunk.offset, chunk.length)
-            records = decompress(data, chunk)
+            records = decompress(data, chunk.compression, chunk.size, whole=chunk.whole)
             if chunk.whole and chunk.crc and zlib.crc32(records) != chunk.crc:
                 raise BagError("a chunk does not match its CRC")
         except BagError:
@@ -245,7 +279,18 @@ class BagReader:
 
     def unfinished(self) -> Mapping[Path, bool]:
         """Files without a footer (killed or still being recorded): path to "ends in a record"."""
-        return {index.path: index.truncated for index in self._indices if not index.finished}
+        return {index.path: index.cut for index in self._indices if not index.finished}
+
+
+def _kind(channel: Channel, schema: Schema | None) -> TopicKind:
+    return TopicKind(
+        schema.name if schema else "",
+        schema.data.decode(errors="replace") if schema else "",
+        channel.metadata.get("topic_type_hash", ""),
+        channel.metadata.get("offered_qos_profiles", ""),
+        channel.message_encoding,
+        schema.encoding if schema else "",
+    )
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile
 from mcap.opcode import Opcode
-from mcap.records import Channel, Schema
+from mcap.records import Channel, Header, Schema
 from mcap.writer import MCAP0_MAGIC
 
+from condense_ros.bags.compression import decompress
 from condense_ros.errors import BagError
 
 Buffer = bytes | memoryview | mmap.mmap
@@ -65,7 +66,8 @@ class FileIndex:
         damaged: stretches that could not be read as records.
         bad_chunks: numbers of chunks already known not to match their CRC.
         finished: the file has its footer.
-        truncated: it ends within a record.
+        cut: it ends within a record, of which the rest is lost.
+        library: who wrote it, as its header says.
     """
 
     path: Path
@@ -76,7 +78,8 @@ class FileIndex:
     damaged: int = 0
     bad_chunks: set[int] = field(default_factory=set)
     finished: bool = False
-    truncated: bool = False
+    cut: bool = False
+    library: str = ""
 
     def table(self) -> npt.NDArray[np.uint64]:
         """(N, 7) uint64, a row per message in order of writing.
@@ -85,37 +88,6 @@ class FileIndex:
         and 0 means "outside chunks"; the offset is that in the chunk's records, or in the file.
         """
         return np.frombuffer(self.messages, dtype=np.uint64).reshape(-1, 7)
-
-
-def decompress(data: bytes, chunk: ChunkRef) -> bytes:
-    """The records of a chunk.
-
-    Raises:
-        BagError: damaged, or of an unknown compression.
-    """
-    try:
-        if chunk.compression == "zstd":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().decompress(data, max_output_size=chunk.size)
-        if chunk.compression == "lz4":
-            import lz4.frame
-
-            return bytes(lz4.frame.decompress(data))
-    except ImportError as error:
-        raise BagError(
-            f"a chunk is compressed with {chunk.compression}", f"pip install {error.name}"
-        ) from error
-    # both libraries raise their own error types on damaged input
-    except Exception as error:
-        raise BagError(
-            f"a chunk does not decompress: {error}", "recover the bag from a backup"
-        ) from error
-    if chunk.compression:
-        raise BagError(
-            f"unknown chunk compression {chunk.compression!r}", "convert the bag with the mcap tool"
-        )
-    return data
 
 
 def scan_file(path: Path) -> FileIndex:
@@ -129,7 +101,6 @@ def scan_file(path: Path) -> FileIndex:
         with open(path, "rb") as stream:
             size = stream.seek(0, 2)
             if size == 0:
-                index.truncated = True
                 return index
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 _Scan(index, data, size).run()
@@ -139,8 +110,12 @@ def scan_file(path: Path) -> FileIndex:
 
 
 def _declaration(opcode: int, raw: bytes) -> Schema | Channel:
-    stream = ReadDataStream(BytesIO(raw))
+    stream = _stream(raw)
     return Schema.read(stream) if opcode == Opcode.SCHEMA else Channel.read(stream)
+
+
+def _stream(raw: bytes) -> ReadDataStream:
+    return ReadDataStream(BytesIO(raw))
 
 
 class _Scan:
@@ -157,9 +132,9 @@ class _Scan:
             if found == self.size:
                 raise BagError(f"{self.index.path} is no MCAP file", "give a bag or an .mcap file")
             position = found
+        self.index.cut = self.size < len(MCAP0_MAGIC)
         while position < self.size and not self.index.finished:
             position = self._record(position)
-        self.index.truncated = not self.index.finished
         for item in self._doubtful:
             self._declare(item)
 
@@ -167,22 +142,26 @@ class _Scan:
         """Takes in the record at a position; returns where the next one is."""
         start = position + _RECORD.size
         if start > self.size:
+            self.index.cut = True
             return self.size
         opcode, length = _RECORD.unpack_from(self.data, position)
         end = start + length
         plausible = 1 <= opcode <= 0x0F or opcode >= 0x80
         if not plausible or end > self.size:
             found = self._resync(position + 1)
-            if found < self.size or not plausible:
+            if found < self.size:
                 return found
             # nothing after it: the file ends within this record
+            self.index.cut = True
             if opcode == Opcode.CHUNK:
                 self._chunk(start, self.size, whole=False)
             return self.size
         try:
             self._take(opcode, start, end)
         except (ValueError, struct.error, BagError, EndOfFile):
-            return self._resync(position + 1)
+            found = self._resync(position + 1)
+            self.index.cut |= found == self.size
+            return found
         return end
 
     def _take(self, opcode: int, start: int, end: int) -> None:
@@ -192,6 +171,8 @@ class _Scan:
             self._message(self.data, start, end, -1, 0)
         elif opcode in (Opcode.SCHEMA, Opcode.CHANNEL):
             self._declare(_declaration(opcode, self.data[start:end]))
+        elif opcode == Opcode.HEADER:
+            self.index.library = Header.read(_stream(self.data[start:end])).library
         elif opcode == Opcode.FOOTER:
             self.index.finished = end + len(MCAP0_MAGIC) <= self.size
 
@@ -214,7 +195,13 @@ class _Scan:
         chunk = ChunkRef(records, length, name, size, crc, whole)
         if name:
             # a compressed chunk has to be opened to be indexed
-            content: Buffer = decompress(self.data[records : records + length], chunk)
+            data = self.data[records : records + length]
+            try:
+                content: Buffer = decompress(data, name, size, whole=whole)
+            except BagError:
+                if whole:
+                    raise
+                return
             first, last = 0, len(content)
         else:
             content, first, last = self.data, records, records + length

@@ -21,6 +21,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import BagDamaged, ConfigError, EnvironmentProblem, StorageFull
 
 VERBS = ("demo", "record", "replay", "pretrain", "probe", "segment", "relocalise", "doctor")
+VERBS += ("bag recover", "bag thin", "bag cat", "bench record")
 VERBS += ("bag info", "map build", "map info", "sim generate")
 HEAVY = ("torch", "cv2", "matplotlib", "lancedb", "embreex", "numpy", "scipy", "rclpy", "rosbags")
 

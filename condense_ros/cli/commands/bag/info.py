@@ -1,28 +1,19 @@
-"""`condense bag`: work on recordings."""
+"""`condense bag info`: what is in a bag."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condense_ros.cli.commands.bag.arguments import BagPath
+
 if TYPE_CHECKING:
     from condense_ros.bags import BagInfo
 
-app = typer.Typer(help="Work on recordings.", no_args_is_help=True)
 
-BagPath = Annotated[Path, typer.Argument(help="Folder of a bag, or one .mcap file.")]
-
-
-@app.callback()
-def bag() -> None:
-    """Work on recordings."""
-
-
-@app.command()
 def info(
     path: BagPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
