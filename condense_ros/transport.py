@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,11 @@ from condense_ros.resources import config_file
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 #: newer name of the same variable, which FastDDS 3 reads
 NEW_PROFILE_VARIABLE = "FASTDDS_DEFAULT_PROFILES_FILE"
+MIB = 1024**2
+#: one image of 1280 x 960 RGB; a segment has to hold several messages at once
+IMAGE_BYTES = 1280 * 960 * 3
+#: replay, capture, perception and a viewer
+USUAL_NODES = 4
 _NAMESPACE = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
 
 Environment = TypeVar("Environment", bound=MutableMapping[str, str])
@@ -107,3 +113,75 @@ def read_profile(path: Path) -> Profile:
         udp=any(text(item, "type") == "UDPv4" for item in used),
         builtin=text(rtps, "useBuiltinTransports") != "false",
     )
+
+
+@dataclass(frozen=True)
+class TransportProblem:
+    """Why large messages may get lost.
+
+    Attributes:
+        fatal: it is so already; otherwise it may come to that.
+        problem, fix: in plain words.
+    """
+
+    fatal: bool
+    problem: str
+    fix: str
+
+
+def profile_in_force(environment: Mapping[str, str]) -> Profile:
+    """The profile that a process with this environment uses, or will once `use_profile` ran.
+
+    Raises:
+        EnvironmentProblem: it is missing or no FastDDS profile.
+    """
+    chosen = environment.get(PROFILE_VARIABLE) or environment.get(NEW_PROFILE_VARIABLE)
+    return read_profile(Path(chosen) if chosen else profile_path())
+
+
+def profile_problem(profile: Profile) -> TransportProblem | None:
+    """Whether large messages get through with a profile."""
+    mine = f"export {PROFILE_VARIABLE}={profile_path()}"
+    if profile.builtin or profile.segment_bytes < 4 * IMAGE_BYTES:
+        size = f"{profile.segment_bytes / MIB:g} MiB of shared memory per node"
+        what = "built-in transports in use" if profile.builtin else size
+        return TransportProblem(True, f"{profile.path}: {what}; large messages are lost", mine)
+    if not profile.udp:
+        return TransportProblem(
+            False, f"{profile.path}: no UDPv4, other machines are cut off", mine
+        )
+    return None
+
+
+def shared_memory_problem(
+    segment_bytes: int, folder: Path = Path("/dev/shm")
+) -> TransportProblem | None:
+    """Whether shared memory has room for the segments of the usual nodes."""
+    if not folder.is_dir():
+        return TransportProblem(
+            True,
+            f"{folder} is missing: FastDDS has no shared memory",
+            f"mount it: sudo mount -t tmpfs -o size=1g tmpfs {folder}",
+        )
+    usage = shutil.disk_usage(folder)
+    needed = USUAL_NODES * segment_bytes
+    found = (
+        f"{folder} has {usage.free / MIB:.0f} of {usage.total / MIB:.0f} MiB free; {USUAL_NODES} "
+        f"nodes take {needed / MIB:.0f} MiB"
+    )
+    if usage.total < needed:
+        fix = f"docker run --shm-size=1g, or sudo mount -o remount,size=1g {folder}"
+        return TransportProblem(True, found, fix)
+    if usage.free < needed:
+        fix = f"end old nodes, then remove what they left: rm {folder}/fastrtps_*"
+        return TransportProblem(False, found, fix)
+    return None
+
+
+def transport_problem(environment: Mapping[str, str]) -> TransportProblem | None:
+    """The most basic problem of profile and shared memory together; None where all is well."""
+    try:
+        profile = profile_in_force(environment)
+    except EnvironmentProblem as error:
+        return TransportProblem(True, error.problem, error.fix)
+    return profile_problem(profile) or shared_memory_problem(profile.segment_bytes)

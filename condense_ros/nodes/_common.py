@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import os
 import re
 import signal
 import sys
@@ -35,7 +36,9 @@ except ImportError:  # Humble keeps them here
 from condense_ros.config import build, describe
 from condense_ros.errors import CondenseError, EnvironmentProblem
 from condense_ros.nodes.object_watch import watch_objects
-from condense_ros.transport import use_profile
+from condense_ros.transport import transport_problem, use_profile
+from condense_ros.wire import Diagnostic
+from condense_ros.wire.status import ERROR, OK, WARN
 
 T = TypeVar("T")
 
@@ -211,6 +214,23 @@ class SimTimeWatch:
             f"use_sim_time is true, but nothing has come on /clock for {waited:.0f} s. Fix: start "
             "the simulator or replay_node, or set use_sim_time to false"
         )
+
+
+def transport_status(name: str) -> Diagnostic:
+    """Whether large messages get through: the FastDDS profile and /dev/shm, as a diagnostic.
+
+    Args:
+        name: of the node.
+    """
+    subject = f"{name}: transport"
+    middleware = rclpy.get_rmw_implementation_identifier()
+    if "fastrtps" not in middleware:
+        return Diagnostic(subject, OK, f"{middleware}; the FastDDS profile is not used")
+    problem = transport_problem(os.environ)
+    if problem is None:
+        return Diagnostic(subject, OK, "profile and shared memory have room for large messages")
+    level = ERROR if problem.fatal else WARN
+    return Diagnostic(subject, level, f"{problem.problem}. Fix: {problem.fix}")
 
 
 class _ToRos(logging.Handler):
