@@ -7,6 +7,8 @@ y left, z up, origin on the ground).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +49,15 @@ class MeshBuilder:
         """Starts the next object; shapes added from now on belong to it."""
         self._instance += 1
         return self._instance
+
+    @contextmanager
+    def of(self, instance: int) -> Iterator[None]:
+        """Shapes added inside belong to an object that was begun before."""
+        latest, self._instance = self._instance, instance
+        try:
+            yield
+        finally:
+            self._instance = latest
 
     def add(self, shape: Array, surface: Surface, T: Array | None = None) -> None:
         """Adds (T, 3, 3) triangles made of `surface`, moved by the (4, 4) transform `T`."""
