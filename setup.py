@@ -20,6 +20,7 @@ CORE = [
     "matplotlib",
     "small_gicp",
     "embreex",
+    "numba",
     "lancedb",
     "rosbags",
     "mcap",

@@ -1,0 +1,247 @@
+"""`Crowd`: the moving things of a world, met by rays exactly where they are at the ray's time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from condense_ros.geometry import Array
+from condense_ros.sim.compiled import compiled
+from condense_ros.sim.raycast import Float, Hits, RayScene
+from condense_ros.sim.rays import Rays
+from condense_ros.sim.scenery import Mover
+
+
+@compiled
+def _near_sphere(origin, block, direction, limit, centre, radius, rows):  # type: ignore[no-untyped-def]
+    """Rays that meet a sphere before `limit` (N,); centre (K, 3) as origin. Returns their number,
+    and the rows in `rows` (N,)."""
+    count = 0
+    square = radius * radius
+    for k in range(len(direction)):
+        eye = block[k] if len(block) else 0
+        x = centre[eye, 0] - origin[eye, 0]
+        y = centre[eye, 1] - origin[eye, 1]
+        z = centre[eye, 2] - origin[eye, 2]
+        along = x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2]
+        if along < -radius or along - radius > limit[k]:
+            continue
+        if x * x + y * y + z * z - along * along <= square:
+            rows[count] = k
+            count += 1
+    return count
+
+
+@compiled
+def _near_line(xyz, along, side, up, u, v, radius, reach, rows):  # type: ignore[no-untyped-def]
+    """Points whose ray along `along` passes within `radius` of a centre.
+
+    The centre is given by its coordinates (u, v) on the plane across the rays (side, up) and
+    `reach`, its coordinate along them.
+    """
+    count = 0
+    for k in range(len(xyz)):
+        a = xyz[k, 0] * side[0] + xyz[k, 1] * side[1] + xyz[k, 2] * side[2] - u
+        if abs(a) > radius:
+            continue
+        b = xyz[k, 0] * up[0] + xyz[k, 1] * up[1] + xyz[k, 2] * up[2] - v
+        if a * a + b * b > radius * radius:
+            continue
+        if xyz[k, 0] * along[0] + xyz[k, 1] * along[1] + xyz[k, 2] * along[2] < reach + radius:
+            rows[count] = k
+            count += 1
+    return count
+
+
+class Crowd:
+    """All movers of a world.
+
+    Movers of the same shape share one Embree scene. A ray is tested against a mover only if it
+    passes the mover's sphere, which stands where the mover is at the ray's own time.
+    """
+
+    def __init__(self, movers: Sequence[Mover], first_triangle: int) -> None:
+        self.movers = tuple(movers)
+        known: dict[bytes, RayScene] = {}
+        self._scenes: list[RayScene] = []
+        self._first: list[int] = []
+        for mover in self.movers:
+            key = hashlib.sha256(mover.mesh.triangles.tobytes()).digest()
+            if key not in known:
+                known[key] = RayScene(mover.mesh)
+            self._scenes.append(known[key])
+            self._first.append(first_triangle)
+            first_triangle += len(mover.mesh.triangles)
+        self.normals = [scene.normal for scene in self._scenes]
+        self._radius = np.array([mover.radius_m for mover in self.movers])
+        counts = [len(mover.trajectory.knots) for mover in self.movers]
+        self._count = np.array(counts, np.int64)
+        self._start = np.cumsum([0, *counts[:-1]]) if counts else np.empty(0, np.int64)
+        self._period = np.array([mover.trajectory.period_s for mover in self.movers])
+        knots = [mover.trajectory.knots[:, :3, 3] for mover in self.movers]
+        self._knots = np.concatenate(knots) if knots else np.empty((0, 3))
+        #: (movers,) fastest, m/s
+        self._speed = np.array(
+            [
+                np.linalg.norm(np.roll(k, -1, 0) - k, axis=1).max() * len(k) / p
+                for k, p in zip(knots, self._period, strict=True)
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.movers)
+
+    def owner(self, triangle: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """(N,) movers that triangles (N,) of the stage belong to."""
+        return np.searchsorted(np.array(self._first), triangle, side="right") - 1
+
+    def centres(self, t_s: float) -> Array:
+        """(movers, 3) positions of all at one time."""
+        place = (t_s / self._period % 1.0) * self._count
+        low = np.floor(place).astype(np.int64) % self._count
+        share = (place - np.floor(place))[:, None]
+        a = self._knots[self._start + low]
+        b = self._knots[self._start + (low + 1) % self._count]
+        return a + share * (b - a)
+
+    def near(self, rays: Rays, max_range_m: float) -> npt.NDArray[np.int64]:
+        """Movers that any of the rays may meet within a range."""
+        if not len(self):
+            return np.empty(0, np.int64)
+        middle = (rays.time_s.min() + rays.time_s.max()) / 2
+        eye = (rays.origin.min(0) + rays.origin.max(0)) / 2
+        slack = (
+            self._radius
+            + self._speed * (np.ptp(rays.time_s) / 2)
+            + np.linalg.norm(np.ptp(rays.origin, axis=0)) / 2
+        )
+        offset = self.centres(middle) - eye
+        distance = np.linalg.norm(offset, axis=1)
+        possible = distance < max_range_m + slack
+        if rays.cone is not None:
+            axis, half_angle = rays.cone
+            angle = np.arccos(np.clip(offset @ axis / np.maximum(distance, 1e-9), -1, 1))
+            spread = np.arcsin(np.clip(slack / np.maximum(distance, 1e-9), 0, 1))
+            possible &= (angle < half_angle + spread) | (distance <= slack)
+        return np.nonzero(possible)[0]
+
+    def cast(self, rays: Rays, behind: Hits, max_range_m: float) -> Hits:
+        """What rays meet first: a mover, or what they meet `behind`.
+
+        Returns:
+            `behind` itself where no ray meets a mover; else new hits of the same precision.
+        """
+        triangle, range_m = behind.triangle, behind.range_m
+        limit = np.minimum(range_m, max_range_m).astype(np.float32)
+        direction = np.ascontiguousarray(rays.direction, np.float32)
+        origin = np.ascontiguousarray(rays.origin)
+        owner, T_all = np.full(len(triangle), -1, np.int32), []
+        rows = np.empty(len(triangle), np.int64)
+        base = 0
+        for m in self.near(rays, max_range_m).tolist():
+            T_world_object = self.movers[m].trajectory.at(rays.time_s)
+            count = _near_sphere(
+                origin,
+                rays.block,
+                direction,
+                limit,
+                np.ascontiguousarray(T_world_object[:, :3, 3]),
+                self._radius[m],
+                rows,
+            )
+            if not count:
+                continue
+            pick = rows[:count].copy()
+            at = rays.block[pick] if len(rays.block) else np.zeros(count, np.int32)
+            start, along = _into_frame(
+                T_world_object, at, rays.origin[at], np.asarray(rays.direction[pick], np.float64)
+            )
+            met = self._scenes[m].cast(start, along, max_range_m)
+            nearer = np.nonzero((met.triangle >= 0) & (met.range_m < range_m[pick]))[0]
+            if not len(nearer):
+                continue
+            if triangle is behind.triangle:
+                triangle, range_m = triangle.copy(), range_m.copy()
+            hit = pick[nearer]
+            triangle[hit] = met.triangle[nearer] + self._first[m]
+            range_m[hit] = met.range_m[nearer]
+            limit[hit] = met.range_m[nearer]
+            owner[hit] = base + np.arange(len(hit))
+            base += len(hit)
+            T_all.append(T_world_object[at[nearer]])
+        if not T_all:
+            return behind
+        moved = np.nonzero(owner >= 0)[0]
+        return Hits(triangle, range_m, moved, np.concatenate(T_all)[owner[moved]])
+
+    def blocks_sun(self, xyz: Float, sun: Array, t_s: float) -> npt.NDArray[np.bool_]:
+        """Whether movers stand between points (N, 3) and the sun at a time."""
+        shaded = np.zeros(len(xyz), np.bool_)
+        if not len(self) or not len(xyz):
+            return shaded
+        side = np.cross(sun, (0.0, 0.0, 1.0) if abs(sun[2]) < 0.9 else (1.0, 0.0, 0.0))
+        side /= np.linalg.norm(side)
+        up = np.cross(side, sun)
+        centres = self.centres(t_s)
+        a, b, c = centres @ side, centres @ up, centres @ sun
+        # a box around all points, seen from the sun
+        pa, pb, pc = xyz @ side.astype(np.float32), xyz @ up.astype(np.float32), xyz @ sun
+        r = self._radius
+        near = (a > pa.min() - r) & (a < pa.max() + r) & (b > pb.min() - r) & (b < pb.max() + r)
+        rows = np.empty(len(xyz), np.int64)
+        for m in np.nonzero(near & (c > pc.min() - r))[0].tolist():
+            count = _near_line(xyz, sun, side, up, a[m], b[m], r[m], c[m], rows)
+            if not count:
+                continue
+            pick = rows[:count].copy()
+            T = self.movers[m].trajectory.at([t_s])
+            at = np.zeros(count, np.int32)
+            start, along = _into_frame(T, at, xyz[pick], np.broadcast_to(sun, (count, 3)))
+            shaded[pick] |= self._scenes[m].blocked(
+                start.astype(np.float32), along.astype(np.float32)
+            )
+        return shaded
+
+    def blocks(
+        self, xyz: Float, direction: Float, distance_m: Float, t_s: float
+    ) -> npt.NDArray[np.bool_]:
+        """Whether movers stand on the way from points (N, 3) along (N, 3) for (N,) metres."""
+        shaded = np.zeros(len(xyz), np.bool_)
+        if not len(self) or not len(xyz):
+            return shaded
+        centres = self.centres(t_s)
+        reach = self._radius + float(distance_m.max())
+        near = (centres > xyz.min(0) - reach[:, None]) & (centres < xyz.max(0) + reach[:, None])
+        block, rows = np.arange(len(xyz), dtype=np.int32), np.empty(len(xyz), np.int64)
+        origin = xyz.astype(np.float64)
+        for m in np.nonzero(near.all(axis=1))[0].tolist():
+            centre = np.broadcast_to(centres[m], origin.shape)
+            count = _near_sphere(
+                origin, block, direction, distance_m, centre, self._radius[m], rows
+            )
+            if not count:
+                continue
+            pick = rows[:count].copy()
+            T, at = self.movers[m].trajectory.at([t_s]), np.zeros(count, np.int32)
+            start, along = _into_frame(T, at, origin[pick], direction[pick].astype(np.float64))
+            shaded[pick] |= self._scenes[m].blocked(
+                start.astype(np.float32), along.astype(np.float32), distance_m[pick]
+            )
+        return shaded
+
+
+def _into_frame(
+    T_world_object: Array,
+    at: npt.NDArray[np.int32],
+    origin: npt.NDArray[np.floating],
+    direction: Array,
+) -> tuple[Array, Array]:
+    """Rays (N, 3), (N, 3) in the object's frame; `at` (N,) says which pose each ray meets."""
+    if len(T_world_object) == 1:
+        R, p = T_world_object[0, :3, :3], T_world_object[0, :3, 3]
+        return (origin - p) @ R, direction @ R
+    R, p = T_world_object[at, :3, :3], T_world_object[at, :3, 3]
+    return np.einsum("nji,nj->ni", R, origin - p), np.einsum("nji,nj->ni", R, direction)
