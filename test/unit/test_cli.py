@@ -21,7 +21,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import BagDamaged, ConfigError, EnvironmentProblem, StorageFull
 
 VERBS = ("demo", "record", "replay", "pretrain", "probe", "segment", "relocalise", "doctor")
-VERBS += ("bag recover", "bag thin", "bag cat", "bench record")
+VERBS += ("bag recover", "bag thin", "bag cat", "bag export", "bench record")
 VERBS += ("bag info", "map build", "map info", "sim generate")
 HEAVY = ("torch", "cv2", "matplotlib", "lancedb", "embreex", "numpy", "scipy", "rclpy", "rosbags")
 
@@ -78,7 +78,7 @@ def test_an_error_is_one_line_and_its_fix(
 
 def test_exit_status_of_a_wrong_parameter(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["sim", "generate", "out", "-p", "rate_hz=-1"])
+        main(["sim", "generate", "--out", "out", "-p", "rate_hz=-1"])
     assert end.value.code == ConfigError.exit_code == 2
     assert "rate_hz" in capsys.readouterr().err
 
