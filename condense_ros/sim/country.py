@@ -8,7 +8,7 @@ import numpy as np
 
 from condense_ros.geometry import Array
 from condense_ros.sim import classes_terrain as c
-from condense_ros.sim.designs import Catalogue, Design, stuff
+from condense_ros.sim.designs import Catalogue, Design
 from condense_ros.sim.fields import Season
 from condense_ros.sim.interior import rectangle_distance
 from condense_ros.sim.materials import Surface
@@ -17,45 +17,6 @@ from condense_ros.sim.relief import Ditch, ground_height
 from condense_ros.sim.scenery import Mover
 from condense_ros.sim.tracks import CLEAR_M, Land, resample
 from condense_ros.sim.walkers import racetrack, walk
-
-
-def ground_surfaces(catalogue: Catalogue, rng: np.random.Generator) -> dict[str, list[Surface]]:
-    """Materials of the ground, drawn from the split's."""
-
-    def track(r: np.random.Generator) -> Surface:
-        return stuff(
-            r, c.TRACK, ("gravel", "mottle", "render", "asphalt"), 0, 3, 14, 1, 5, scale_m=0.12
-        )
-
-    def grass(r: np.random.Generator) -> Surface:
-        return stuff(
-            r, c.GRASS, ("grass", "leaf", "mottle"), 8, 9, 13, 11, 14, scale_m=0.5, contrast=0.3
-        )
-
-    def soil(r: np.random.Generator) -> Surface:
-        return stuff(
-            r, c.SOIL, ("gravel", "mottle", "grass"), 5, 14, 4, 1, 3, scale_m=0.2, contrast=0.35
-        )
-
-    def floor(r: np.random.Generator) -> Surface:
-        return stuff(
-            r, c.SOIL, ("leaf", "gravel", "grass"), 5, 14, 4, 13, scale_m=0.3, contrast=0.35
-        )
-
-    def water(r: np.random.Generator) -> Surface:
-        return stuff(r, c.WATER, ("mottle",), 12, 2, 13, 5, scale_m=2.0,
-                     reflectance=(0.02, 0.06), glass=0.75, contrast=0.08)  # fmt: skip
-
-    def some(kind: str, maker: object, count: int) -> list[Surface]:
-        return [catalogue.surface(n, maker) for n in catalogue.draw(rng, f"ground_{kind}", count)]  # type: ignore[arg-type]
-
-    return {
-        "track": some("track", track, 2),
-        "grass": some("grass", grass, 3),
-        "soil": some("soil", soil, 3),
-        "floor": some("floor", floor, 2),
-        "water": some("water", water, 1),
-    }
 
 
 class Placer:
@@ -75,9 +36,7 @@ class Placer:
     def ground(self, xy: Array) -> Array:
         return ground_height(self.land, self.ditch, np.atleast_2d(xy))
 
-    def pose(
-        self, x: float, y: float, yaw: float, *, tilt: bool = False, sink: float = 0.0
-    ) -> Array:
+    def pose(self, x: float, y: float, yaw: float, *, tilt: bool = False) -> Array:
         """(4, 4) of a thing that stands at (x, y); tilted, it lies along the slope."""
         c_, s_ = np.cos(yaw), np.sin(yaw)
         T = np.eye(4)
@@ -92,7 +51,7 @@ class Placer:
             T[:3, 0] = ahead
         else:
             T[:3, 0], T[:3, 1] = ahead, left
-        T[:3, 3] = (x, y, float(self.ground(np.array([x, y]))[0]) - sink)
+        T[:3, 3] = (x, y, float(self.ground(np.array([x, y]))[0]))
         return T
 
     def free(self, x: float, y: float, half: tuple[float, float], gap: float = CLEAR_M) -> bool:

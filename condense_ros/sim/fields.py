@@ -56,9 +56,8 @@ def turn(stuff: Surface, season: Season, more: float = 1.0) -> Surface:
 
 
 def crop_surface(rng: np.random.Generator) -> Surface:
-    return stuff(
-        rng, c.CROP, ("leaf", "grass", "stripes"), 8, 9, 13, 11, 3, scale_m=0.3, contrast=0.35
-    )
+    textures = ("leaf", "grass", "stripes")
+    return stuff(rng, c.CROP, textures, 8, 9, 13, 11, 3, scale_m=0.3, contrast=0.35)
 
 
 def grass_surface(rng: np.random.Generator) -> Surface:
@@ -77,9 +76,8 @@ def lattice(
     turned = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
     # blocks of some metres first; only those near the band are filled with points
     fill = [np.arange(max(1, int(5.0 / step))) * step for step in steps]
-    corner = [
-        np.arange(-half * 1.42, half * 1.42, len(f) * s) for f, s in zip(fill, steps, strict=True)
-    ]
+    reach = 1.42 * half
+    corner = [np.arange(-reach, reach, len(f) * s) for f, s in zip(fill, steps, strict=True)]
     blocks = np.stack(np.meshgrid(*corner, indexing="ij"), -1).reshape(-1, 2)
     centre = (blocks + [f.mean() for f in fill]) @ turned
     blocks = blocks[np.abs(centre).max(axis=1) < half]
@@ -99,9 +97,8 @@ def row_plants(base: Array, height_m: float, rng: np.random.Generator) -> Array:
     found = []
     stem = np.zeros((n, 3, 3))
     turned = rng.uniform(0, np.pi, n)
-    side = (
-        np.stack([np.cos(turned), np.sin(turned), np.zeros(n)], 1) * (0.012 + 0.012 * high)[:, None]
-    )
+    side = np.stack([np.cos(turned), np.sin(turned), np.zeros(n)], 1)
+    side *= 0.012 * (1 + high)[:, None]
     stem[:, 0], stem[:, 1], stem[:, 2] = base - side, base + side, base
     stem[:, 2, 2] += high
     found.append(stem)

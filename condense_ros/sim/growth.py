@@ -1,4 +1,4 @@
-"""Trees, bushes, crops and grass of open country: wood that stays, leaves that follow the season."""
+"""Trees, bushes, crops and grass: wood that stays, leaves that follow the season."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def add_leaves(builder: MeshBuilder, plants: list[Standing], season: Season) -> 
         count = int(len(s.plant.leaf) * season.leaves)
         shape = s.plant.leaf[:count]
         if s.far:
-            # every third leaf, larger by the root of three
-            shape = shape[::3]
+            # every sixth leaf, so much larger
+            shape = shape[::6]
             centre = shape.mean(axis=(1, 2), keepdims=True)
-            shape = centre + (shape - centre) * 1.7
+            shape = centre + (shape - centre) * 2.4
         surface = turn(s.plant.surface, season)
         with builder.of(s.instance):
             builder.add(shape.reshape(-1, 3, 3), surface, s.T)
@@ -136,7 +136,7 @@ def add_crops(
             base = _on_ground(p, far + rng.uniform(-0.9, 0.9, far.shape))
             p.builder.add(tufts(base, season.grass_m, 7, 0.12, rng), turn(grass[0], season))
     p.builder.begin()
-    _add_grass(p, list(range(8)), (1.75, 3.2), 0.8, season, grass, rng)
+    _add_grass(p, list(range(8)), (1.75, 3.2), 0.5, season, grass, rng)
 
 
 def _on_ground(p: Placer, xy: Array) -> Array:
@@ -186,4 +186,4 @@ def _add_grass(
         if len(xy):
             base = _on_ground(p, xy)
             what = turn(surfaces[field % len(surfaces)], season)
-            p.builder.add(tufts(base, season.grass_m, 6, 0.03, rng), what)
+            p.builder.add(tufts(base, season.grass_m, 8, 0.025, rng), what)

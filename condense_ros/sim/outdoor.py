@@ -47,7 +47,7 @@ def tree(rng: np.random.Generator) -> Plant:
     path = np.column_stack([(np.maximum(z, 0) / height)[:, None] ** 1.4 * lean, z])
     wood: Parts = [(tube(path, radius * np.array([1.5, 1.15, 0.9, 0.65, 0.25]), 8), bark)]
     if form:
-        n = int(60 * height)
+        n = int(80 * height)
         up = rng.uniform(0.02, 1, n) ** (1.3 if form == 1 else 0.9)
         wide = (0.2 if form == 1 else 0.1) * height
         shape = (1 - up) if form == 1 else np.sin(np.pi * np.clip(up * 0.9 + 0.1, 0, 1)) ** 0.5
@@ -57,7 +57,7 @@ def tree(rng: np.random.Generator) -> Plant:
         centres = np.column_stack(
             [reach * np.cos(angle), reach * np.sin(angle), low + up * (height - low)]
         )
-        size = rng.uniform(0.3, 0.6, n)
+        size = rng.uniform(0.24, 0.46, n)
         return Plant(wood, leaves(centres, size, rng).reshape(-1, 2, 3, 3), leaf)
     fork = float(rng.uniform(0.22, 0.36)) * height
     crown = float(rng.uniform(0.24, 0.34)) * height
@@ -66,15 +66,14 @@ def tree(rng: np.random.Generator) -> Plant:
         direction = rng.normal(size=3) * [1, 1, 0.6]
         direction *= float(rng.uniform(0.35, 0.85)) * crown / np.linalg.norm(direction)
         centre = np.r_[lean * 0.7, fork + 0.55 * (height - fork)] + direction
-        limb = np.array(
-            [np.r_[lean * 0.4, fork * 0.95], (centre + [*lean * 0.5, fork]) / 2, centre]
-        )
+        bend = (centre + [*lean * 0.5, fork]) / 2
+        limb = np.array([np.r_[lean * 0.4, fork * 0.95], bend, centre])
         wood.append((tube(limb, np.array([0.55, 0.35, 0.12]) * radius, 5), bark))
-        size = crown * float(rng.uniform(0.4, 0.65))
-        n = int(70 * size**1.6) + 30
+        clump = crown * float(rng.uniform(0.4, 0.65))
+        n = int(105 * clump**1.7) + 40
         shell = rng.normal(size=(n, 3))
-        shell *= (size * rng.uniform(0.5, 1.0, n) / np.linalg.norm(shell, axis=1))[:, None]
-        found.append(leaves(centre + shell * [1, 1, 0.8], rng.uniform(0.25, 0.5, n), rng))
+        shell *= (clump * rng.uniform(0.5, 1.0, n) / np.linalg.norm(shell, axis=1))[:, None]
+        found.append(leaves(centre + shell * [1, 1, 0.8], rng.uniform(0.18, 0.36, n), rng))
     every = np.concatenate(found).reshape(-1, 2, 3, 3)
     return Plant(wood, every[rng.permutation(len(every))], leaf)
 
@@ -169,8 +168,8 @@ def barn(rng: np.random.Generator) -> Parts:
         edge[:, 2] += (0.06, 0.06, 0.2, 0.2)
         parts.append((quads(edge), roof))
     parts.append((block(x + 0.04, 0, -0.5, 0.1, 3.6, 3.5), dark))
-    for side in (-0.34, 0.34):
-        parts.append((block(x + 0.03, side * wide, 1.4, 0.08, 1.1, 0.9), dark))
+    hatches = np.array([-0.34, 0.34]) * wide
+    parts.append((block(x + 0.03, hatches, 1.4, 0.08, 1.1, 0.9), dark))
     return parts
 
 
@@ -189,7 +188,7 @@ def tractor(rng: np.random.Generator) -> Parts:
         (block(-1.3, 0, 0.5, 0.7, 0.5, 0.25), dark),
     ]
     for x, r, wide in ((-0.55, 0.8, 0.45), (1.3, 0.5, 0.32)):
-        wheel = np.array([[r * 0.9, -wide / 2], [r, -wide / 3], [r, wide / 3], [r * 0.9, wide / 2]])
+        wheel = np.array([[0.9, -0.5], [1, -0.35], [1, 0.35], [0.9, 0.5]]) * [r, wide]
         hub = np.array([[0.5 * r, -wide / 2 - 0.02], [0.5 * r, wide / 2 + 0.02]])
         for y in (-0.85, 0.85):
             for profile, what in ((wheel, dark), (hub, rim)):

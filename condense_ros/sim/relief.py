@@ -15,6 +15,8 @@ from condense_ros.sim.tracks import HALF_TRACK_M, Land, resample
 
 #: (spacing of vertices, up to this distance from a track), metres
 _RINGS = ((0.42, 4.0), (0.9, 13.0), (2.2, 45.0))
+#: rows of vertices along the tracks: crown, ruts, edge
+_ROWS_M = (0.0, 0.28, 0.55, 0.78, 1.02, HALF_TRACK_M, 1.5)
 _DITCH_M, _DITCH_HALF_M = 0.75, 1.5
 
 
@@ -56,11 +58,14 @@ def add_ground(
     z = ground_height(land, ditch, xy) + _rough(land, xy, rng)
     corners = np.column_stack([xy, z])[faces]
     centre = corners.mean(axis=1)[:, :2]
-    kind = ground_kind(land, centre)
+    kind, patch = ground_kind(land, centre), land.field(centre)
+    far = np.abs(centre).max(axis=1) > extent_m
+    patch = np.where(far, _blocks(centre) @ np.array([5, 7]), patch)
+    # the ring is of one stuff, the spokes of another
+    rho, angle = np.hypot(*centre.T), np.arctan2(centre[:, 1], centre[:, 0])
+    patch = np.where(kind == 0, np.abs(rho - land.ring(angle)) < 3.0, patch)
     for name, number in _KINDS.items():
         options = surfaces[name]
-        # patches of one field's ground differ in tone
-        patch = np.floor(centre / 23.0).astype(np.int64) @ np.array([3, 5])
         for i, stuff in enumerate(options):
             builder.add(corners[(kind == number) & (patch % len(options) == i)], stuff)
     water = resample(ditch.line, 2.0)
@@ -83,14 +88,19 @@ def ground_kind(land: Land, xy: Array) -> npt.NDArray[np.int64]:
     kind = of_field[field]
     # the far country is fields of some hundred metres
     far = np.abs(xy).max(axis=1) > 1.9 * float(land.radius_m.mean())
-    blocks = np.floor(xy @ np.array([[0.8, -0.6], [0.6, 0.8]]) / 130).astype(np.int64)
-    kind = np.where(far, 1 + (blocks @ np.array([2, 3])) % 2, kind)
-    wobble = 0.22 * np.sin(xy[:, 0] * 0.9) * np.sin(xy[:, 1] * 0.7 + 1)
-    kind = np.where(d < 3.2 + 2 * wobble, 1, kind)
-    on_track = d < HALF_TRACK_M + wobble
+    kind = np.where(far, 1 + (_blocks(xy) @ np.array([2, 3])) % 2, kind)
+    wobble = 0.1 * np.sin(xy[:, 0] * 0.9) * np.sin(xy[:, 1] * 0.7 + 1)
+    kind = np.where(d < 3.2 + 4 * wobble, 1, kind)
+    on_track = d < HALF_TRACK_M
     # the wheels leave a strip of grass between them on some stretches
     crown = (d < 0.28) & (np.sin(xy[:, 0] * 0.05) + np.sin(xy[:, 1] * 0.043) > 0.1)
     return np.asarray(np.where(on_track & ~crown, 0, kind), np.int64)
+
+
+def _blocks(xy: Array) -> npt.NDArray[np.int64]:
+    """(N, 2) numbers of the far fields, some hundred metres wide."""
+    turned = xy @ np.array([[0.8, -0.6], [0.6, 0.8]])
+    return np.floor(turned / 130).astype(np.int64)
 
 
 def ground_height(land: Land, ditch: Ditch, xy: Array) -> Array:
@@ -109,8 +119,8 @@ def _rough(land: Land, xy: Array, rng: np.random.Generator) -> Array:
 
 def _vertices(land: Land, ditch: Ditch, rng: np.random.Generator, extent_m: float) -> Array:
     ends = land.network.nodes[land.network.edges]
-    found = []
-    inner = 0.0
+    found = [_rows(land, ends, rng)]
+    inner = _ROWS_M[-1] + 0.15
     for spacing, outer in _RINGS:
         found.append(_band(land, ends, spacing, inner, outer, rng))
         inner = outer
@@ -121,8 +131,23 @@ def _vertices(land: Land, ditch: Ditch, rng: np.random.Generator, extent_m: floa
     found.append(far[np.abs(far).max(axis=1) > extent_m])
     xy = np.concatenate(found)
     # points nearer than this would make slivers
-    xy = xy[~_too_near(xy, 0.12)]
-    return xy
+    return np.asarray(xy[~_too_near(xy, 0.12)])
+
+
+def _rows(land: Land, ends: Array, rng: np.random.Generator) -> Array:
+    """Vertices in rows along all tracks; beside a second track its own rows count."""
+    found = []
+    for a, b in ends:
+        n = max(2, int(np.linalg.norm(b - a) / 0.4))
+        d = (b - a) / np.linalg.norm(b - a)
+        line = a + (np.arange(n)[:, None] + 0.5) / n * (b - a)
+        for t in _ROWS_M:
+            for side in (1, -1) if t else (1,):
+                shift = rng.uniform(-0.12, 0.12, (n, 1)) * d
+                aside = t + rng.normal(0, 0.025, (n, 1))
+                row = line + side * aside * np.array([-d[1], d[0]]) + shift
+                found.append(row[np.abs(land.distance(row) - t) < 0.1])
+    return np.concatenate(found)
 
 
 def _band(

@@ -13,6 +13,7 @@ from condense_ros.ontology import Ontology
 from condense_ros.sim import country, growth
 from condense_ros.sim.classes_terrain import ontology
 from condense_ros.sim.designs import Catalogue
+from condense_ros.sim.earth import ground_surfaces
 from condense_ros.sim.fields import SEASONS, Season
 from condense_ros.sim.mesh import Mesh, MeshBuilder
 from condense_ros.sim.network import Network
@@ -28,7 +29,7 @@ class TerrainConfig:
 
     radius_m: float = parameter(95.0, "mean radius of the ring of tracks", low=60, high=400)
     relief: float = parameter(1.0, "height of the hills; 1 is some metres", low=0, high=3)
-    trees: int = parameter(110, "trees at the wood's edge", low=0, high=1000)
+    trees: int = parameter(190, "trees at the wood's edge", low=0, high=1000)
     animals: int = parameter(9, "animals on the pastures", low=0, high=200)
     walkers: int = parameter(2, "people who walk beside the tracks", low=0, high=40)
 
@@ -75,7 +76,7 @@ class TerrainWorld:
         angle = float(np.arctan2(middle[1], middle[0]))
         self._ditch = make_ditch(self.land, angle - 0.55, angle + 0.55)
         builder = MeshBuilder()
-        surfaces = country.ground_surfaces(catalogue, rng)
+        surfaces = ground_surfaces(catalogue, rng)
         extent = float(self.land.radius_m.max()) + 110.0
         ground_rng = np.random.default_rng([seed, 9102])
         add_ground(builder, self.land, self._ditch, surfaces, ground_rng, extent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ def make_land(rng: np.random.Generator, radius_m: float, relief: float) -> Land:
     gates = np.sort(gates)
     nodes, edges = list(ring), [(i, (i + 1) % len(ring)) for i in range(len(ring))]
     middle = len(nodes)
-    nodes.append(rng.uniform(-0.08, 0.08, 2) * radius_m * 0)
+    nodes.append(np.zeros(2))
     spokes = []
     for gate in gates:
         s = np.linspace(0, 1, 60)[:, None]
@@ -110,7 +111,7 @@ def make_land(rng: np.random.Generator, radius_m: float, relief: float) -> Land:
         inner = list(range(len(nodes), len(nodes) + len(spoke) - 2))
         nodes.extend(spoke[1:-1])
         chain = [middle, *inner, int(gate)]
-        edges += list(zip(chain[:-1], chain[1:], strict=True))
+        edges += list(pairwise(chain))
     count = len(edges)
     network = Network(
         np.array(nodes),
