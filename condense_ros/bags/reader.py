@@ -90,7 +90,8 @@ class BagReader:
     """Reads a bag folder, one .mcap file, or an sqlite3 bag of rosbag2.
 
     Files are taken in order of their numbers, messages in order of writing. What cannot be read is
-    skipped and counted in `damaged`; chunks are checked against their CRC when they are read.
+    skipped and counted in `damaged` (a file of several that is no MCAP counts as one part); chunks
+    are checked against their CRC when they are read.
 
     Args:
         path: the folder, or one .mcap or .db3 file.
@@ -108,7 +109,7 @@ class BagReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.files, self._sqlite = bag_files(self.path)
-        self._bad_pairs = 0
+        self._bad_pairs = self._no_bags = 0
         self._indices: list[FileIndex] = []
         # chunks that do not match their CRC, and those with messages of undeclared channels
         self._bad: set[tuple[int, int]] = set()
@@ -122,10 +123,16 @@ class BagReader:
             self.finished = True
             return
         for file in self.files:
-            self._indices.append(scan_file(file))
+            try:
+                self._indices.append(scan_file(file))
+            except BagError:
+                # a file begun right before a power loss may hold nothing but zeros
+                self._no_bags += 1
+                if self._no_bags == len(self.files):
+                    raise
         for number, index in enumerate(self._indices):
             self._bad.update((number, chunk) for chunk in index.bad_chunks)
-        self.finished = all(index.finished for index in self._indices)
+        self.finished = not self._no_bags and all(index.finished for index in self._indices)
         self.topics = self._collect()
         self._names = list(self.topics)
 
@@ -191,7 +198,8 @@ class BagReader:
     def damaged(self) -> int:
         """Damaged stretches, chunks and pair records found so far; reading finds more."""
         stretches = sum(index.damaged for index in self._indices)
-        return stretches + len(self._bad | self._undeclared) + self._bad_pairs
+        chunks = len(self._bad | self._undeclared)
+        return stretches + chunks + self._bad_pairs + self._no_bags
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
         """The messages of some topics (all, if None), in order of writing.
