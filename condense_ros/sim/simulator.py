@@ -213,7 +213,7 @@ class Simulator:
         stage = self.stage
         return SimulatedSweep(
             cloud,
-            stage.surfaces.semantic[stage.surface[hits.triangle]],
+            stage.semantic[hits.triangle],
             stage.instance[hits.triangle],
             xyz_world,
             hits,

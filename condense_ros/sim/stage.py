@@ -22,6 +22,7 @@ class Stage:
         surface: (T,) int32 rows of `surfaces`.
         instance: (T,) int32.
         surfaces: all materials.
+        semantic: (T,) uint8 label values.
     """
 
     def __init__(self, world: Scenery) -> None:
@@ -35,6 +36,7 @@ class Stage:
         )
         self.instance: Index = np.concatenate([mesh.instance for mesh in meshes])
         self.surfaces = SurfaceTable.join([mesh.surfaces for mesh in meshes])
+        self.semantic: npt.NDArray[np.uint8] = self.surfaces.semantic[self.surface]
         self._clear = _without_glass(self.static) if world.light.lamps else self.static
 
     def cast(self, rays: Rays, max_range_m: float = np.inf, *, exact: bool = True) -> Hits:

@@ -83,7 +83,7 @@ def image_truth(stage: Stage, hits: Hits, axial: Array, size: tuple[int, int]) -
         size: (H, W).
     """
     seen = hits.triangle >= 0
-    semantic = stage.surfaces.semantic[stage.surface[hits.triangle]]
+    semantic = stage.semantic[hits.triangle]
     depth = np.where(seen, hits.range_m, 0.0) * axial
     return ImageTruth(
         np.where(seen, semantic, IGNORE).astype(np.uint8).reshape(size),

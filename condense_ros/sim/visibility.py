@@ -23,7 +23,7 @@ def visible(
 
     The point's surface is followed to the time at which the camera exposes the row it lands in.
     It is seen if the ray from there to it is free, and if the centre of the pixel that it lands in
-    shows the same object.
+    shows the same object and class: at an edge, half a pixel decides which side a pixel shows.
 
     Args:
         start_s: world time of the picture's stamp.
@@ -62,9 +62,10 @@ def visible(
     unit = eye.unit[row * camera.width + column]
     direction = np.einsum("nij,nj->ni", poses[at, :3, :3], unit)
     pixel = stage.cast(Rays(direction, origin, time_s, block))
-    shown = np.where(pixel.triangle >= 0, stage.instance[pixel.triangle], -1)
-    same = shown == stage.instance[hits.triangle[pick]]
-    seen[pick] = (to_point.range_m > distance - _TOLERANCE_M) & same
+    shown, own = pixel.triangle, hits.triangle[pick]
+    semantic = stage.semantic
+    same = (stage.instance[shown] == stage.instance[own]) & (semantic[shown] == semantic[own])
+    seen[pick] = (to_point.range_m > distance - _TOLERANCE_M) & same & (shown >= 0)
     return seen
 
 
