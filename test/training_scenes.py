@@ -38,7 +38,7 @@ def small_drive(folder: Path, *, seed: int = 0, frames: int = 6, images: bool = 
         rate_hz=2.0,
         images=images,
         workers=1,
-        world=WorldConfig(columns=2, rows=2),
+        layout=WorldConfig(columns=2, rows=2),
         rig=RIG,
     )
     return generate(folder, config)

@@ -38,10 +38,16 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
         ("condense_training.recipes.janda", "JandaConfig", ""),
     ],
     "`condense probe`": [("condense_training.evaluate.probe", "ProbeConfig", "")],
-    "`condense sim generate`": [("condense_ros.sim.writer", "SimulationConfig", "")],
+    "`condense sim generate`": [
+        ("condense_ros.sim.plan", "SimulationConfig", ""),
+        ("condense_ros.sim.motion", "DriveConfig", "drive."),
+        ("condense_ros.sim.odometry", "OdometryConfig", "odometry."),
+        ("condense_ros.sim.odometry", "ImuConfig", "imu."),
+        ("condense_ros.sim.faults", "Faults", "faults."),
+    ],
     "Simulated LiDAR (`rig.lidar`)": [("condense_ros.sim.rig", "LidarSpec", "")],
     "Simulated camera (`rig.cameras`)": [("condense_ros.sim.rig", "CameraSpec", "")],
-    "Simulated town (`world`)": [("condense_ros.sim.world", "WorldConfig", "")],
+    "Simulated town (`layout`)": [("condense_ros.sim.world", "WorldConfig", "")],
     "Relocalisation": [("condense_ros.places.relocalise", "RelocaliseConfig", "")],
 }
 

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condense_ros.sim.classes import ontology
+    from condense_ros.sim.faults import Faults
     from condense_ros.sim.motion import DriveConfig, Motion, drive, drive_motion, ground_poses
     from condense_ros.sim.odometry import OdometryConfig, odometry_poses
+    from condense_ros.sim.plan import Plan, SimulationConfig, make_plan
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
     from condense_ros.sim.simulator import ImageTruth, Simulator
     from condense_ros.sim.spots import poses_beside, poses_never_visited
     from condense_ros.sim.world import World, WorldConfig, shared_world
-    from condense_ros.sim.writer import SimulationConfig, generate
+    from condense_ros.sim.worlds import build_world
+    from condense_ros.sim.writer import generate
 
 _WHERE = {
     "ontology": "classes",
@@ -27,7 +30,10 @@ _WHERE = {
     "ground_poses": "motion",
     "poses_beside": "spots",
     "poses_never_visited": "spots",
-    "SimulationConfig": "writer",
+    "Faults": "faults",
+    "Plan": "plan",
+    "SimulationConfig": "plan",
+    "make_plan": "plan",
     "generate": "writer",
     "OdometryConfig": "odometry",
     "odometry_poses": "odometry",
@@ -37,25 +43,30 @@ _WHERE = {
     "ImageTruth": "simulator",
     "Simulator": "simulator",
     "World": "world",
+    "build_world": "worlds",
     "WorldConfig": "world",
     "shared_world": "world",
 }
 __all__ = [
     "CameraSpec",
     "DriveConfig",
+    "Faults",
     "ImageTruth",
     "LidarSpec",
     "Motion",
     "OdometryConfig",
+    "Plan",
     "Rig",
     "SimulationConfig",
     "Simulator",
     "World",
     "WorldConfig",
+    "build_world",
     "drive",
     "drive_motion",
     "generate",
     "ground_poses",
+    "make_plan",
     "odometry_poses",
     "ontology",
     "poses_beside",

@@ -117,7 +117,7 @@ def test_places_never_visited_are_far_and_places_beside_are_beside(
 def test_odometry_drifts_within_its_bounds(town: sim.World) -> None:
     truth = sim.drive(town, 60.0)
     start = inverse(truth[0]) @ truth
-    perfect = sim.odometry_poses(truth, 3, sim.OdometryConfig(0.0, 0.0, 0.0, 0.0))
+    perfect = sim.odometry_poses(truth, 3, sim.OdometryConfig(0.0, 0.0, 0.0, 0.0, 0.0))
     relative = inverse(perfect[0]) @ perfect
     np.testing.assert_allclose(relative, start, atol=1e-9)
     # gravity is observed: odometry starts at the origin, heading along x, with true roll and pitch

@@ -87,7 +87,7 @@ def _small_drive(folder: Path) -> Path:
         LidarSpec(beams=16, azimuth_steps=360),
     )
     config = SimulationConfig(
-        duration_s=20.0, rig=rig, world=WorldConfig(columns=2, rows=2), workers=1
+        duration_s=20.0, rig=rig, layout=WorldConfig(columns=2, rows=2), workers=1
     )
     with progress_bar("a small town") as report:
         return generate(folder, config, report)
