@@ -26,7 +26,7 @@ from condense_ros.wire.cdr import Bytes
 from condense_ros.wire.topics import camera_info_topic
 
 _log = logging.getLogger(__name__)
-#: a jump ahead shows in every topic; within this time it is one
+#: a jump ahead shows in every topic; those as far and as late up to this are one
 _ONE_JUMP_S = 2.0
 
 
@@ -89,7 +89,8 @@ class Capture:
         self._latched = Latched()
         self._refused: dict[str, Counter[str]] = {topic: Counter() for topic in self._roles}
         self._jumps = self._jumps_ahead = 0
-        self._ahead_at = -_ONE_JUMP_S
+        # how far the last jump ahead went, and when
+        self._ahead = (0.0, 0.0)
 
     @property
     def topics(self) -> Mapping[str, str]:
@@ -192,7 +193,9 @@ class Capture:
             self._refuse(topic, "malformed", str(error))
             return
         if facts.width * facts.height == 0:
-            self._refuse(topic, "empty_cloud", "the cloud has no points. Fix: check the lidar")
+            self._refuse(
+                topic, "empty_cloud", "the cloud has no finite point. Fix: check the lidar"
+            )
             return
         # simulated time that has not begun reads 0
         log_ns = log_ns if log_ns > 0 else facts.stamp_ns
@@ -220,10 +223,13 @@ class Capture:
                 topic,
                 -jump_s,
             )
-        if ahead != self._jumps_ahead and time.monotonic() - self._ahead_at > _ONE_JUMP_S:
-            self._ahead_at = time.monotonic()
+        if ahead != self._jumps_ahead:
             topic, jump_s = self._sync.last_jump
-            _log.info("%s: the clock went ahead by %.3f s; capture goes on", topic, jump_s)
+            before_s, at = self._ahead
+            now = time.monotonic()
+            if now - at > _ONE_JUMP_S or abs(jump_s - before_s) > _ONE_JUMP_S:
+                _log.info("%s: the clock went ahead by %.3f s; capture goes on", topic, jump_s)
+            self._ahead = (jump_s, now)
         self._jumps_ahead = ahead
 
     def _refuse(self, topic: str, reason: str, problem: str) -> None:

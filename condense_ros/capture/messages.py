@@ -52,16 +52,15 @@ class Latched:
 
 
 def sensor_facts(type_name: str, raw: Bytes) -> ImageFacts:
-    """Header and size of a sensor message that can be decoded later.
+    """Header and size of a sensor message that can be decoded later; 0x1 where a cloud has no point
+    with finite coordinates.
 
     Raises:
         WireError: malformed, unsupported, or a cloud without x, y and z.
     """
     if type_name == wire.POINT_CLOUD:
         cloud = wire.decode_cloud(raw)
-        if len(cloud.points):
-            cloud.axes()
-        header, width, height = cloud.header, len(cloud.points), 1
+        header, width, height = cloud.header, len(cloud.points) if cloud.any_finite() else 0, 1
     elif type_name == wire.COMPRESSED_IMAGE:
         header, width, height = wire.check_compressed_image(raw)
     elif type_name == wire.IMAGE:

@@ -44,6 +44,9 @@ class CaptureNodeConfig:
 
     bag: str = parameter("", "folder of the new bag; recording starts at once. Empty: none")
     report_path: str = parameter("", "JSON file with the account, written at the end; empty: none")
+    report_period_s: float = parameter(
+        1.0, "time between two diagnostics, and two ~/pair_status", low=0.05, high=60.0
+    )
 
 
 class CaptureNode:
@@ -82,7 +85,7 @@ class CaptureNode:
         )
         steady_timer(self.node, 0.5, self._look)
         steady_timer(self.node, 0.1, self._resolve)
-        steady_timer(self.node, 1.0, self._report)
+        steady_timer(self.node, self._own.report_period_s, self._report)
         if self._config.image_topics:
             self._open(self._config)
         else:

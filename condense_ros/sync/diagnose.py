@@ -14,8 +14,8 @@ from condense_ros.sync.offsets import StampTrack, offset_ns
 _OTHER_CLOCK_S = 3600.0
 #: messages before a topic without matches is worth a warning
 _ENOUGH = 10
-#: stamps that cannot be used are reported for this long after the last one
-_RECENT_S = 10.0
+#: unusable stamps and full queues are reported for this long after the last one
+_RECENT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TopicState:
         since_match: messages received after the last match.
         silent_s: time since the last message.
         invalid_s: time since the last message with an unusable stamp; None: there was none.
+        full_s: time since the last message was dropped for a full queue; None: none was.
         limit: messages its queue holds; `bounded` where memory keeps that below what is needed.
     """
 
@@ -35,6 +36,7 @@ class TopicState:
     dropped: Mapping[str, int]
     silent_s: float
     invalid_s: float | None
+    full_s: float | None
     track: StampTrack
     limit: int
     bounded: bool
@@ -45,7 +47,7 @@ def diagnose(states: Sequence[TopicState], reference: int, config: SyncConfig) -
     silent = [text for state in states if (text := _silent(state, config))]
     warnings = [f"{text} {_overview(states, config)}" for text in silent]
     for state in states:
-        if state.invalid_s is not None and state.invalid_s <= _RECENT_S:
+        if _recent(state.invalid_s):
             warnings.append(
                 f"{state.topic}: {state.dropped.get('invalid_stamp', 0)} of {state.received} "
                 "messages have a zero or negative stamp and were dropped. Make the driver fill "
@@ -58,9 +60,17 @@ def diagnose(states: Sequence[TopicState], reference: int, config: SyncConfig) -
             if text:
                 warnings.append(text)
     if not warnings:
-        full = [s for s in states if s.dropped.get("queue_full", 0) * 20 > s.received > _ENOUGH]
+        full = [
+            s
+            for s in states
+            if _recent(s.full_s) and s.dropped["queue_full"] * 20 > s.received > _ENOUGH
+        ]
         warnings += [_full(full, config)] if full else []
     return warnings
+
+
+def _recent(since_s: float | None) -> bool:
+    return since_s is not None and since_s <= _RECENT_S
 
 
 def _full(full: Sequence[TopicState], config: SyncConfig) -> str:
@@ -153,7 +163,7 @@ def _offset(state: TopicState, base: TopicState, config: SyncConfig) -> str:
 
 def _late(state: TopicState, base: TopicState, config: SyncConfig) -> str:
     """A topic that arrives so late that its partners have left a queue of fixed size."""
-    if not config.queue_size or not state.track.lags or not base.dropped.get("queue_full"):
+    if not config.queue_size or not state.track.lags or not _recent(base.full_s):
         return ""
     behind_ns = -median(state.track.lags)
     period = base.track.period_ns()

@@ -96,7 +96,9 @@ class Synchronizer:
         self._seen: list[dict[int, None]] = [{} for _ in self.topics]
         self._tracks = [StampTrack() for _ in self.topics]
         self._arrival = [time.monotonic()] * count
+        # when the last message was dropped for its stamp, and for a full queue
         self._invalid_at: list[float | None] = [None] * count
+        self._full_at: list[float | None] = [None] * count
         #: matches made; resets by reason; jumps ahead of any topic's clock
         self.matches = 0
         self.resets: Counter[str] = Counter()
@@ -166,6 +168,10 @@ class Synchronizer:
             self.resets["clock_jump_back"] += 1
         elif jump is Jump.AHEAD:
             self.jumps_ahead += 1
+            # what was measured before says nothing of the offset now
+            for k, track in enumerate(self._tracks):
+                if i in (k, self._reference):
+                    track.clear()
         if not self._takes_duplicates and self._is_duplicate(i, stamp):
             self._drop(i, entry, "duplicate_stamp")
             return
@@ -253,6 +259,7 @@ class Synchronizer:
                     dict(self._dropped[i]),
                     now_s - self._arrival[i],
                     None if (at := self._invalid_at[i]) is None else now_s - at,
+                    None if (at := self._full_at[i]) is None else now_s - at,
                     self._tracks[i],
                     self._sizer.limits[i],
                     i in self._sizer.bounded,
@@ -270,6 +277,8 @@ class Synchronizer:
 
     def _drop(self, i: int, entry: tuple[int, Any], reason: str) -> None:
         self._dropped[i][reason] += 1
+        if reason == "queue_full":
+            self._full_at[i] = self._arrival[i]
         if self._on_drop is not None:
             self._delivery.put(self._on_drop, entry[1].topic, entry[1].stamp_ns, reason)
 

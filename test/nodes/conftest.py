@@ -30,7 +30,12 @@ CAMERA = CameraModel(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), 64, 48)
 
 
 @pytest.fixture
-def domain() -> int:
+def domain(worker_domain: int) -> int:
+    return worker_domain
+
+
+@pytest.fixture(scope="session")
+def worker_domain() -> int:
     """A domain of one's own per parallel test worker: 30 to 37, or from CONDENSE_TEST_DOMAIN on."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     return int(os.environ.get("CONDENSE_TEST_DOMAIN", "30")) + int(worker[2:]) % 8

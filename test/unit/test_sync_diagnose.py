@@ -73,6 +73,20 @@ def test_two_clocks_are_named_with_both_values():
     assert "use_sim_time" in warning
 
 
+def test_a_clock_that_departs_later_is_told_as_soon():
+    """The measurement starts anew: an hour of agreement must not outvote the present."""
+    sync = sync_of()
+    for k in range(100):
+        sync.add("/a", 50 * 10**9 + k * 100 * MS, None)
+        sync.add("/b", 50 * 10**9 + k * 100 * MS, None)
+    assert sync.diagnose() == []
+    for k in range(100, 112):
+        sync.add("/a", 1_700_000_000 * 10**9 + k * 100 * MS, None)
+        sync.add("/b", 50 * 10**9 + k * 100 * MS, None)
+    (warning,) = sync.diagnose()
+    assert "two different clocks" in warning
+
+
 def test_late_topic_asks_for_a_longer_queue():
     sync = sync_of(queue_size=10, tolerance_s=0.01)
     feed(sync, 0, count=80, delay_ms=2000)
