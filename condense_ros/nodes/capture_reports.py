@@ -63,6 +63,7 @@ def recorder_status(report: CaptureReport, failed: CondenseError | None) -> wire
         counts[f"{topic} accepted"] = record.accepted
         counts[f"{topic} written"] = record.written
         counts[f"{topic} queued"] = record.queued
+        counts[f"{topic} acknowledged"] = record.acknowledged
         counts |= {f"{topic} dropped {reason}": n for reason, n in record.dropped.items()}
     state = "recording" if report.recording else "not recording"
     if failed is not None:
