@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from condense_ros.sim.odometry import OdometryConfig, odometry_poses
     from condense_ros.sim.plan import Plan, SimulationConfig, make_plan
     from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
-    from condense_ros.sim.simulator import ImageTruth, Simulator
+    from condense_ros.sim.simulator import Simulator
     from condense_ros.sim.spots import poses_beside, poses_never_visited
+    from condense_ros.sim.truth import ImageTruth, SimulatedFrame, SimulatedImage, SimulatedSweep
     from condense_ros.sim.world import World, WorldConfig, shared_world
     from condense_ros.sim.worlds import build_world
     from condense_ros.sim.writer import generate
@@ -40,7 +41,10 @@ _WHERE = {
     "CameraSpec": "rig",
     "LidarSpec": "rig",
     "Rig": "rig",
-    "ImageTruth": "simulator",
+    "ImageTruth": "truth",
+    "SimulatedFrame": "truth",
+    "SimulatedImage": "truth",
+    "SimulatedSweep": "truth",
     "Simulator": "simulator",
     "World": "world",
     "build_world": "worlds",
@@ -57,6 +61,9 @@ __all__ = [
     "OdometryConfig",
     "Plan",
     "Rig",
+    "SimulatedFrame",
+    "SimulatedImage",
+    "SimulatedSweep",
     "SimulationConfig",
     "Simulator",
     "World",

@@ -1,200 +1,155 @@
-"""Street furniture: lamps, signs, fences, walls, bollards, bins, benches; and people."""
+"""Street furniture: lamps, signals, signs, fences and garden walls."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 
 from condense_ros.geometry import Array
 from condense_ros.sim import classes
-from condense_ros.sim.materials import paint, surface
-from condense_ros.sim.mesh import MeshBuilder, boxes, extrude, pose2d, revolve, tube
+from condense_ros.sim.assets import Assets, Model, Shapes
+from condense_ros.sim.designs import asset_rng
+from condense_ros.sim.materials import Surface
+from condense_ros.sim.mesh import MeshBuilder, boxes, extrude, pose2d, tube
 
 METAL = (0, 1, 2, 8, 12)
 
 
-def _pick(rng: np.random.Generator, *textures: str) -> str:
-    return str(rng.choice(textures))
+def metal(assets: Assets, rng: np.random.Generator) -> Surface:
+    """The paint of poles."""
+    return assets.paint(rng, classes.POLE, "plain mottle", METAL, scale_m=0.3)
 
 
-def add_lamp(builder: MeshBuilder, T: Array, rng: np.random.Generator) -> None:
-    """A street lamp whose arm reaches along +y."""
-    builder.begin()
-    metal = surface(rng, classes.POLE, "plain", paint(rng, *METAL))
-    height, reach = float(rng.uniform(4.5, 8)), float(rng.uniform(0.0, 1.8))
-    r = float(rng.uniform(0.05, 0.1))
-    builder.add(
-        tube(
-            np.array([[0, 0, -0.3], [0, 0, 0.9], [0, 0, 1.0], [0, 0, height]]),
-            [1.7 * r, 1.7 * r, r, 0.7 * r],
-            8,
-        ),
-        metal,
-        T,
+@lru_cache(maxsize=64)
+def lamp(name: str) -> Model:
+    """A street lamp whose arm reaches along +y, or a plain mast; 4.5 to 8 m high."""
+    rng, shapes = asset_rng(name), Shapes()
+    height, reach = float(rng.uniform(4.5, 8)), float(rng.choice([0.0, rng.uniform(0.6, 1.8)]))
+    r = float(rng.uniform(0.06, 0.1))
+    path = np.array([[0, 0, -0.3], [0, 0, 0.9], [0, 0, 1.0], [0, 0, height]])
+    shapes.add("pole", tube(path, [1.6 * r, 1.6 * r, r, 0.75 * r], 8))
+    if reach:
+        arm = np.array([[0, 0, height - 0.3], [0, 0.6 * reach, height + 0.02], [0, reach, height]])
+        shapes.add("pole", tube(arm, 0.045, 6))
+        low = [-0.14, reach - 0.1, height - 0.05]
+        shapes.add("pole", boxes(low, [0.14, reach + 0.5, height + 0.09]))
+    else:
+        shapes.add("pole", boxes([-0.2, -0.2, height], [0.2, 0.2, height + 0.4]))
+    return shapes.model()
+
+
+@lru_cache(maxsize=64)
+def signal(name: str) -> Model:
+    """A traffic light on a post, its lenses to +x."""
+    rng, shapes = asset_rng(name), Shapes()
+    top = float(rng.uniform(3.1, 3.6))
+    shapes.add("pole", tube(np.array([[0, 0, -0.3], [0, 0, top]]), 0.075, 8))
+    shapes.add("back", boxes([0.05, -0.32, top - 1.1], [0.09, 0.32, top + 0.15]))
+    shapes.add("back", boxes([0.09, -0.17, top - 0.95], [0.27, 0.17, top]))
+    for k, slot in enumerate(("red", "amber", "green")):
+        z = top - 0.17 - 0.3 * k
+        shapes.add(slot, boxes([0.26, -0.1, z - 0.1], [0.31, 0.1, z + 0.1]))
+        shapes.add("back", boxes([0.27, -0.13, z + 0.1], [0.42, 0.13, z + 0.13]))
+    return shapes.model()
+
+
+@lru_cache(maxsize=128)
+def sign(name: str) -> Model:
+    """A traffic sign facing +x: disc, triangle, octagon, a pair of them, or a large board."""
+    rng, shapes = asset_rng(name), Shapes()
+    kind = int(rng.choice(4, p=[0.4, 0.25, 0.15, 0.2]))
+    corners, size = (24, 3, 4, 4)[kind], float(rng.uniform(0.38, 0.5))
+    height = float(rng.uniform(2.2, 2.7))
+
+    def plate(z: float, corners: int, wide: float, high: float) -> None:
+        angle = (np.arange(corners) + 0.5) * (2 * np.pi / corners) + np.pi / 2
+        outline = np.column_stack([wide * np.cos(angle), z + high * np.sin(angle)])
+        # the plate's side view lies across the street, so it is extruded along x
+        shapes.add("plate", extrude(outline, -0.015, 0.015), pose2d(0.08, 0, np.pi / 2))
+
+    if kind == 3:
+        wide, high = float(rng.uniform(0.8, 1.3)), float(rng.uniform(0.55, 0.9))
+        plate(height + 0.3, 4, wide * 1.41, high * 1.41)
+        for y in (-0.7 * wide, 0.7 * wide):
+            path = np.array([[0, y, -0.3], [0, y, height + 0.3 + high]])
+            shapes.add("pole", tube(path, 0.05, 7))
+        return shapes.model()
+    plate(height, corners, size, size)
+    if rng.random() < 0.5:
+        below = height - size - 0.3
+        plate(below, int(rng.choice([4, 24])), 0.8 * size, 0.7 * size)
+    shapes.add("pole", tube(np.array([[0, 0, -0.3], [0, 0, height + 0.3]]), 0.045, 7))
+    return shapes.model()
+
+
+def post_look(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]:
+    """Paints of lamps, signals and signs."""
+    s = classes.SIGN
+    plate = assets.paint(
+        rng, s, "plain stripes checker", (), (), scale_m=0.3, reflectance=(0.3, 0.98)
     )
-    if reach > 0.4:
-        builder.add(
-            tube(np.array([[0, 0, height - 0.3], [0, reach, height + 0.1]]), 0.04, 6), metal, T
-        )
-    builder.add(boxes([-0.14, reach - 0.3, height], [0.14, reach + 0.3, height + 0.16]), metal, T)
-
-
-def add_traffic_light(builder: MeshBuilder, T: Array, rng: np.random.Generator) -> None:
-    """A signal head on a post, facing +x."""
-    builder.begin()
-    metal = surface(rng, classes.POLE, "plain", paint(rng, *METAL))
-    head = surface(rng, classes.SIGN, "plain", paint(rng, 2, 15))
-    builder.add(tube(np.array([[0, 0, -0.3], [0, 0, 3.4]]), 0.06, 8), metal, T)
-    builder.add(boxes([0.04, -0.16, 2.5], [0.26, 0.16, 3.4]), head, T)
-    for z, colour in ((3.2, 6), (2.95, 11), (2.7, 8)):
-        lens = surface(rng, classes.SIGN, "plain", paint(rng, colour))
-        builder.add(boxes([0.25, -0.09, z - 0.09], [0.29, 0.09, z + 0.09]), lens, T)
-
-
-def add_sign(builder: MeshBuilder, T: Array, rng: np.random.Generator) -> None:
-    """A traffic sign on a post, facing +x: disc, triangle, octagon or board."""
-    builder.begin()
-    metal = surface(rng, classes.POLE, "plain", paint(rng, *METAL))
-    texture = str(rng.choice(["plain", "stripes", "checker", "plain"]))
-    plate = surface(
-        rng,
-        classes.SIGN,
-        texture,
-        paint(rng, 6, 7, 10, 11),
-        paint(rng, 10, 2),
-        scale_m=0.3,
-        reflectance=(0.5, 0.98),
-    )
-    corners = int(rng.choice([3, 4, 8, 12]))
-    size, height = float(rng.uniform(0.3, 0.5)), float(rng.uniform(2.1, 2.9))
-    angle = (np.arange(corners) + 0.5) * (2 * np.pi / corners) + np.pi / 2
-    outline = np.column_stack([size * np.cos(angle), height + size * np.sin(angle)])
-    if corners == 4:
-        outline = (outline - [0, height]) * [1.0, float(rng.uniform(0.6, 1.6))] + [0, height]
-    builder.add(tube(np.array([[0, 0, -0.3], [0, 0, height + 0.2]]), 0.035, 6), metal, T)
-    # the plate's side view lies across the street, so it is extruded along x
-    turned = T @ pose2d(0.05, 0, np.pi / 2)
-    builder.add(extrude(outline, -0.015, 0.015), plate, turned)
+    return {
+        "pole": metal(assets, rng),
+        "plate": plate,
+        "back": assets.paint(rng, s, "plain", (2, 15, 12)),
+        "red": assets.paint(rng, s, "plain", (6,)),
+        "amber": assets.paint(rng, s, "plain", (11,)),
+        "green": assets.paint(rng, s, "plain", (8,)),
+    }
 
 
 def add_fence(
-    builder: MeshBuilder, T: Array, length: float, height: float, rng: np.random.Generator
+    builder: MeshBuilder, T: Array, length: float, height: float, name: str, look: Surface
 ) -> None:
-    """Posts, rails and slats along x from 0 to `length`."""
-    builder.begin()
-    stuff = surface(
-        rng,
-        classes.FENCE,
-        _pick(rng, "plain", "mottle", "stripes"),
-        paint(rng),
-        paint(rng),
-        scale_m=0.2,
-    )
-    posts = np.arange(0, length + 0.01, 2.0)
-    low = np.column_stack([posts - 0.05, np.full(len(posts), -0.05), np.full(len(posts), -0.4)])
-    builder.add(boxes(low, low + [0.1, 0.1, height + 0.5]), stuff, T)
-    for z in (0.15, height - 0.2):
-        builder.add(boxes([0, -0.02, z], [length, 0.02, z + 0.07]), stuff, T)
-    gap = float(rng.choice([0.12, 0.16, 0.22]))
-    wide = float(rng.uniform(0.03, 0.8 * gap))
-    slats = np.arange(0, length, gap)
-    low = np.column_stack([slats, np.full(len(slats), -0.035), np.full(len(slats), 0.05)])
-    builder.add(boxes(low, low + [wide, 0.015, height - 0.05]), stuff, T)
+    """Posts, rails and bars or slats with gaps between them, along x from 0 to `length`."""
+    rng = asset_rng(name)
+    gap, thick = float(rng.uniform(0.16, 0.3)), float(rng.uniform(0.02, 0.05))
+    wide = float(rng.uniform(0.25, 0.5)) * gap
+    cap = float(rng.uniform(0.03, 0.12))
+    posts = np.append(np.arange(0, length - 0.5, 2.0), length - 0.06)
+    low = np.column_stack([posts - 0.06, np.full(len(posts), -0.06), np.full(len(posts), -0.4)])
+    builder.add(boxes(low, low + [0.12, 0.12, height + 0.4 + cap]), look, T)
+    for z in (0.12, height - 0.2):
+        builder.add(boxes([0, -0.03, z], [length, 0.03, z + 0.08]), look, T)
+    if rng.random() < 0.3:
+        # rails only, as around a paddock
+        for z in np.arange(0.35, height - 0.3, 0.28):
+            builder.add(boxes([0, -0.025, z], [length, 0.025, z + 0.1]), look, T)
+        return
+    slats = np.arange(0.06, length - wide, gap)
+    low = np.column_stack([slats, np.full(len(slats), -thick), np.full(len(slats), 0.05)])
+    builder.add(boxes(low, low + [wide, thick, height - 0.05]), look, T)
+
+
+def fence_paint(assets: Assets, rng: np.random.Generator) -> Surface:
+    return assets.paint(rng, classes.FENCE, "plain mottle stripes", scale_m=0.2)
 
 
 def add_wall(
-    builder: MeshBuilder, T: Array, length: float, height: float, rng: np.random.Generator
+    builder: MeshBuilder,
+    T: Array,
+    length: float,
+    height: float,
+    name: str,
+    look: tuple[Surface, Surface],
 ) -> None:
-    """A garden wall with a coping along x from 0 to `length`."""
-    builder.begin()
-    body = surface(
-        rng,
-        classes.WALL,
-        _pick(rng, "brick", "mottle", "plain", "tiles"),
-        paint(rng, 0, 1, 3, 4, 14),
-        paint(rng, 0, 1, 5),
-        scale_m=0.3,
+    """A garden wall with piers and a coping along x from 0 to `length`."""
+    rng, (body, top) = asset_rng(name), look
+    half = float(rng.uniform(0.11, 0.17))
+    builder.add(boxes([0, -half, -0.5], [length, half, height]), body, T)
+    builder.add(boxes([-0.03, -half - 0.06, height], [length + 0.03, half + 0.06, height + 0.09]),
+                top, T)  # fmt: skip
+    if rng.random() < 0.6:
+        piers = np.arange(0.2, length, float(rng.uniform(2.0, 3.2)))
+        low = np.column_stack([piers - 0.2, np.full(len(piers), -0.2), np.full(len(piers), -0.5)])
+        builder.add(boxes(low, low + [0.4, 0.4, height + 0.7]), body, T)
+        low = low + [-0.05, -0.05, height + 0.7]
+        builder.add(boxes(low, low + [0.5, 0.5, 0.08]), top, T)
+
+
+def wall_paints(assets: Assets, rng: np.random.Generator) -> tuple[Surface, Surface]:
+    body = assets.paint(
+        rng, classes.WALL, "brick mottle plain tiles", (0, 1, 3, 4, 14), (0, 1, 5), scale_m=0.3
     )
-    top = surface(rng, classes.WALL, "plain", paint(rng, 0, 1, 10))
-    builder.add(boxes([0, -0.13, -0.5], [length, 0.13, height]), body, T)
-    builder.add(boxes([-0.04, -0.18, height], [length + 0.04, 0.18, height + 0.08]), top, T)
-
-
-def add_person(builder: MeshBuilder, T: Array, rng: np.random.Generator) -> None:
-    """A walking or standing person facing +x, 1.1 to 1.95 m tall."""
-    builder.begin()
-    tall = float(np.clip(rng.normal(1.7, 0.13), 1.1, 1.95)) / 1.75
-    coat = surface(
-        rng,
-        classes.PERSON,
-        _pick(rng, "plain", "stripes", "checker", "mottle"),
-        paint(rng),
-        paint(rng),
-        scale_m=0.12,
-    )
-    trousers = surface(rng, classes.PERSON, "plain", paint(rng))
-    skin = surface(rng, classes.PERSON, "plain", paint(rng, 14, 3, 5))
-    stride = float(rng.uniform(-0.35, 0.35))
-    wide = float(rng.uniform(0.85, 1.25))
-
-    def limb(points: list[tuple[float, float, float]], radius: list[float]) -> Array:
-        return tube(np.array(points) * tall, np.array(radius) * tall, 6)
-
-    for side in (-1, 1):
-        s = side * stride
-        leg = [(s, side * 0.09, 0.02), (0.35 * s, side * 0.1, 0.45), (0, side * 0.1, 0.88)]
-        builder.add(limb(leg, [0.06, 0.07, 0.09]), trousers, T)
-        foot = np.array([s * tall, side * 0.09 * tall, 0.0])
-        builder.add(boxes(foot - [0.08, 0.045, 0], foot + [0.17, 0.045, 0.08]), trousers, T)
-        arm = [
-            (0, side * 0.2 * wide, 1.42),
-            (-0.3 * s, side * 0.26 * wide, 1.15),
-            (-0.8 * s + 0.1, side * 0.25 * wide, 0.92),
-        ]
-        builder.add(limb(arm, [0.06, 0.05, 0.04]), coat, T)
-    torso = revolve(
-        np.array([[0.14, 0.82], [0.16, 1.0], [0.19, 1.3], [0.16, 1.45], [0.06, 1.52]]) * tall, 8
-    )
-    builder.add(torso * [0.75, wide, 1], coat, T)
-    head = revolve(
-        np.array([[0.05, 1.5], [0.09, 1.56], [0.105, 1.64], [0.09, 1.72], [0.03, 1.76]]) * tall, 8
-    )
-    builder.add(head, skin, T)
-
-
-def add_clutter(builder: MeshBuilder, T: Array, rng: np.random.Generator) -> None:
-    """One of: bollard, wheeled bin, litter bin, bench, box, cone."""
-    builder.begin()
-    texture = str(rng.choice(["plain", "stripes", "mottle"]))
-    stuff = surface(rng, classes.CLUTTER, texture, paint(rng), paint(rng), scale_m=0.25)
-    kind = int(rng.integers(0, 6))
-    if kind == 0:
-        h, r = float(rng.uniform(0.6, 1.1)), float(rng.uniform(0.06, 0.12))
-        builder.add(revolve(np.array([[r, -0.2], [r, h], [0.6 * r, h + 0.06]]), 8), stuff, T)
-    elif kind == 1:
-        base, top = np.array([-0.24, -0.26, 0.08]), np.array([0.24, 0.26, 1.0])
-        builder.add(boxes(base, top), stuff, T)
-        builder.add(boxes([-0.28, -0.29, 1.0], [0.28, 0.29, 1.07]), stuff, T)
-    elif kind == 2:
-        builder.add(
-            revolve(np.array([[0.2, 0], [0.25, 0.75], [0.27, 0.8], [0.2, 0.88]]), 10), stuff, T
-        )
-    elif kind == 3:
-        builder.add(
-            boxes(
-                [[-0.2, -0.75, 0.42], [-0.24, -0.75, 0.5]], [[0.22, 0.75, 0.48], [-0.2, 0.75, 0.9]]
-            ),
-            stuff,
-            T,
-        )
-        builder.add(
-            boxes([[-0.15, -0.65, 0], [-0.15, 0.6, 0]], [[0.15, -0.6, 0.42], [0.15, 0.65, 0.42]]),
-            stuff,
-            T,
-        )
-    elif kind == 4:
-        size = rng.uniform(0.3, 1.1, 3)
-        builder.add(
-            boxes([-size[0] / 2, -size[1] / 2, -0.1], [size[0] / 2, size[1] / 2, size[2]]), stuff, T
-        )
-    else:
-        builder.add(revolve(np.array([[0.2, 0], [0.17, 0.05], [0.03, 0.7]]), 8), stuff, T)
+    return body, assets.paint(rng, classes.WALL, "plain mottle", (0, 1, 10))

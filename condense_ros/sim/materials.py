@@ -82,8 +82,8 @@ class SurfaceTable:
         self.glass = np.array([s.glass for s in surfaces], np.float32)
         self.retro = np.array([s.retro for s in surfaces], np.float32)
         self.shine = np.array([s.shine for s in surfaces], np.float32)
-        # each surface reads another part of the shared noise
-        shift = np.random.default_rng(len(surfaces)).uniform(0, 100, (len(surfaces), 2))
+        # each surface reads another part of the shared noise, the same whatever follows it
+        shift = np.random.default_rng(77).uniform(0, 100, (len(surfaces), 2))
         rest = [(s.scale_m, s.contrast, s.shine, s.glass) for s in surfaces]
         scale, contrast, shine, glass = np.array(rest, np.float32).reshape(-1, 4).T
         self.columns: Float = np.column_stack(

@@ -38,17 +38,22 @@ class Mesh:
 class MeshBuilder:
     """Gathers placed shapes; `begin` starts a new object instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance: int = 0) -> None:
         self._shapes: list[Array] = []
         self._rows: list[tuple[int, int, int]] = []
         self._surfaces: list[Surface] = []
         self._known: dict[Surface, int] = {}
-        self._instance = 0
+        self._instance = self._last = instance
 
     def begin(self) -> int:
         """Starts the next object; shapes added from now on belong to it."""
-        self._instance += 1
+        self._last += 1
+        self._instance = self._last
         return self._instance
+
+    def triangle_count(self) -> int:
+        """How many triangles were added so far."""
+        return sum(count for count, _, _ in self._rows)
 
     @contextmanager
     def of(self, instance: int) -> Iterator[None]:

@@ -49,6 +49,19 @@ class Network:
             [(weight * self.hills[:, 1]).sum(-1), (weight * self.hills[:, 2]).sum(-1)], -1
         )
 
+    def stand(self, xy: Array, yaw: Array, lift_m: float = 0.0) -> Array:
+        """(N, 4, 4) poses of things that stand on the ground at (N, 2), heading yaw (N,) radians,
+        tilted as the ground is and `lift_m` above it."""
+        slope, c, s = self.slope(xy), np.cos(yaw), np.sin(yaw)
+        up = np.column_stack([-slope, np.ones(len(xy))])
+        up /= np.linalg.norm(up, axis=1, keepdims=True)
+        forward = np.column_stack([c, s, slope[:, 0] * c + slope[:, 1] * s])
+        forward /= np.linalg.norm(forward, axis=1, keepdims=True)
+        T = np.tile(np.eye(4), (len(xy), 1, 1))
+        T[:, :3, 0], T[:, :3, 1], T[:, :3, 2] = forward, np.cross(up, forward), up
+        T[:, :2, 3], T[:, 2, 3] = xy, self.height(xy) + lift_m
+        return T
+
     def neighbours(self, node: int) -> list[tuple[int, int]]:
         """(edge, other node) pairs at a node."""
         found = []
@@ -93,8 +106,8 @@ def make_network(
     edges = [(i * rows + j, i * rows + j + 1) for i in range(columns) for j in range(rows - 1)]
     edges += [(i * rows + j, (i + 1) * rows + j) for i in range(columns - 1) for j in range(rows)]
     edges = _thin(rng, edges, len(nodes), len(edges) // 6)
-    half_road = rng.choice([4.8, 5.2, 5.8], len(edges), p=[0.4, 0.4, 0.2])
-    half_street = half_road + rng.uniform(2.2, 4.0, len(edges))
+    half_road = rng.choice([5.1, 5.4, 6.0], len(edges), p=[0.4, 0.4, 0.2])
+    half_street = half_road + rng.uniform(3.3, 4.6, len(edges))
     wave = rng.uniform(120, 260, 4)
     heading = rng.uniform(0, 2 * np.pi, 4)
     hills = np.column_stack(

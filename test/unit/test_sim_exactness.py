@@ -123,7 +123,7 @@ def test_points_agree_with_rendered_depth_within_1_cm(
 ) -> None:
     checked, wrong = 0, 0
     for k, T in enumerate(sim.drive(town, 3.0, 1.0, seed=2)):
-        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T)["front"]
+        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T, k)["front"]
         spec = simulator.rig.cameras[0]
         camera, T_cam_lidar = (
             spec.model,
@@ -159,7 +159,7 @@ def test_class_of_point_is_class_of_its_pixel(
     camera, T_cam_lidar = spec.model, inverse(spec.T_base_cam) @ simulator.rig.lidar.T_base_lidar
     checked, wrong = 0, 0
     for k, T in enumerate(sim.drive(town, 4.0, 1.0, seed=4)):
-        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T)[name]
+        frame, truth = simulator.frame(T, k, images=False), simulator.truth(T, k)[name]
         assert frame.labels is not None
         seen = project_cloud(frame.cloud.xyz, T_cam_lidar, camera, depth_test=False)
         u, v = np.round(seen.uv).astype(int).T
@@ -182,7 +182,7 @@ def test_delivered_depth_and_extrinsics_are_the_true_ones(
     simulator: sim.Simulator, town: sim.World
 ) -> None:
     T = sim.drive(town, 1.0)[4]
-    frame, truth = simulator.frame(T, 9), simulator.truth(T)
+    frame, truth = simulator.frame(T, 9), simulator.truth(T, 9)
     for image, spec in zip(frame.images, simulator.rig.cameras, strict=True):
         T_world_cam = frame.T_world_lidar @ inverse(image.T_cam_lidar)
         np.testing.assert_allclose(T_world_cam, T @ spec.T_base_cam, atol=1e-9)
