@@ -33,6 +33,7 @@ _MESSAGE = struct.Struct("<HIQQ")
 _CHUNK = struct.Struct("<QQQII")
 #: bytes of a chunk record before its records: fixed part, compression name, size
 _CHUNK_FIXED = _CHUNK.size + 8
+_TOPIC = re.compile(r"/?[\w/]+")
 # chunk records with plausible sizes, either uncompressed or with a known compression
 _CHUNK_HEADER = re.compile(
     rb"\x06.{5}\x00{3}.{16}.{5}\x00{3}.{4}(?:\x00{4}|\x04\x00{3}zstd|\x03\x00{3}lz4).{5}\x00{3}",
@@ -135,8 +136,13 @@ class _Scan:
         self.index.cut = self.size < len(MCAP0_MAGIC)
         while position < self.size and not self.index.finished:
             position = self._record(position)
+        # zeros of a lost sector are a declaration too, of nothing
+        used = set(self.index.table()[:, 0].tolist())
         for item in self._doubtful:
-            self._declare(item)
+            if isinstance(item, Schema) or (
+                item.id in used and item.message_encoding and _TOPIC.fullmatch(item.topic)
+            ):
+                self._declare(item)
 
     def _record(self, position: int) -> int:
         """Takes in the record at a position; returns where the next one is."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from condense_ros.errors import CondenseError, EnvironmentProblem
@@ -47,6 +50,15 @@ def ros_arguments(parameters: dict[str, Any]) -> list[str]:
     return arguments
 
 
+_LIBC = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGINT when the parent dies, even of SIGKILL; a node left over would go on."""
+    if sys.platform == "linux":
+        _LIBC.prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
 class NodeProcess:
     """One node running as a child process, its output kept in a log file."""
 
@@ -75,6 +87,7 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 # its own process group: Ctrl-C reaches the parent alone, which ends it in order
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def tail(self, lines: int = 6) -> str:
@@ -130,13 +143,40 @@ def running(
     domain_id: int,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[NodeProcess]:
-    """A node for the length of a `with` block; ended whatever happens inside.
+    """A node for the length of a `with` block; ended in order whatever happens inside.
+
+    SIGTERM ends the block as Ctrl-C does. While the node closes its files, further signals change
+    nothing.
 
     Args:
         environment: variables that it gets beside those of this process.
     """
     process = NodeProcess(node, parameters, log, domain_id, environment)
+    with _orderly_signals() as closing:
+        try:
+            yield process
+        finally:
+            closing.set()
+            process.stop()
+
+
+@contextlib.contextmanager
+def _orderly_signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM become KeyboardInterrupt until the event is set, then nothing."""
+    closing = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield closing
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not closing.is_set():
+            closing.set()  # a second signal must not interrupt the handling of the first
+            raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield process
+        yield closing
     finally:
-        process.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
