@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 #: what went wrong is reported for this long
-_RECENT_S = 30.0
+_RECENT_S = 10.0
 
 
 class Notes:
@@ -23,6 +23,6 @@ class Notes:
         self._notes.pop(what, None)
 
     def recent(self) -> list[str]:
-        """Texts of the last half minute."""
+        """Texts of the last ten seconds."""
         since = time.monotonic() - _RECENT_S
         return [text for text, at in self._notes.values() if at >= since]

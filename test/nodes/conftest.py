@@ -41,6 +41,12 @@ def worker_domain() -> int:
     return int(os.environ.get("CONDENSE_TEST_DOMAIN", "30")) + int(worker[2:]) % 8
 
 
+@pytest.fixture(scope="session")
+def domain_apart(worker_domain: int) -> int:
+    """A second domain, for tests beside a node that lives in the first."""
+    return worker_domain + 8
+
+
 class Session:
     """Runs nodes as processes and reads what they leave."""
 
@@ -75,14 +81,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
 class Robot:
     """Publishes serialised messages and listens, in this process."""
 
-    def __init__(self, domain: int) -> None:
+    def __init__(self, domain: int, name: str = "robot") -> None:
         import rclpy
         from rclpy.context import Context
         from rclpy.executors import SingleThreadedExecutor
 
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("robot", context=self.context)
+        self.node = rclpy.create_node(name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self._publishers: dict[str, Any] = {}
@@ -99,6 +105,11 @@ class Robot:
         if topic not in self._publishers:
             self._publishers[topic] = _common.advertise(self.node, type_name, topic, qos)
         return self._publishers[topic]
+
+    def forget(self, topic: str) -> None:
+        """Ends the publisher of a topic; the next message makes a new one."""
+        self.node.destroy_publisher(self._publishers.pop(topic))
+        self._heard.discard(topic)
 
     def send(self, topic: str, type_name: str, raw: bytes) -> None:
         """Sends once somebody listens."""

@@ -19,7 +19,9 @@ class Live:
     Time only goes forward from test to test; `at` and `now_ns` are the robot's own clock.
     """
 
-    def __init__(self, session: Session, robot: Robot, **parameters: Any) -> None:
+    def __init__(
+        self, session: Session, robot: Robot, calibrated: bool = False, **parameters: Any
+    ) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
         self.session, self.robot = session, robot
@@ -38,8 +40,9 @@ class Live:
         self._running = session.running("capture_node", **values)
         self.process = self._running.__enter__()
         ready(self.process, "matching")
-        robot.statics()
-        robot.camera_info()
+        if not calibrated:
+            robot.statics()
+            robot.camera_info()
 
     def close(self) -> None:
         self._running.__exit__(None, None, None)

@@ -63,11 +63,11 @@ def test_fault_02_clock_jumps_ahead_by_an_hour(live):
     live.account()
 
 
-def test_fault_03_sim_time_without_a_clock(tmp_path, worker_domain):
+def test_fault_03_sim_time_without_a_clock(tmp_path, domain_apart):
     """The node stays up, and its clock diagnostic is an error that names the cause."""
-    robot = Robot(worker_domain)
+    robot = Robot(domain_apart)
     try:
-        live = Live(Session(tmp_path, worker_domain), robot, use_sim_time=True)
+        live = Live(Session(tmp_path, domain_apart), robot, use_sim_time=True)
         try:
             live.until(lambda: "capture_node: clock" in live._statuses)
             status = live.status("capture_node: clock")
@@ -205,10 +205,11 @@ def test_fault_09_rates_of_one_hundred_and_ten_hertz(live):
     )
 
 
-def test_fault_10_the_users_callback_raises(robot):
+def test_fault_10_the_users_callback_raises(domain_apart):
     """A user's synchroniser behind real subscriptions goes on after its callback has raised."""
     from condense_ros.nodes._common import SENSOR_QOS, subscribe
 
+    robot = Robot(domain_apart)
     seen = []
 
     def broken(match):
@@ -239,6 +240,7 @@ def test_fault_10_the_users_callback_raises(robot):
     assert str(sync.last_error) == "user code"
     for count in sync.accounting().values():
         assert count.received == count.matched + sum(count.dropped.values()) + count.waiting
+    robot.close()
 
 
 @pytest.mark.parametrize(
