@@ -183,7 +183,7 @@ class Simulator:
             shots.time_s[block].astype(np.float32),
         )
         world = origin[block] + direction[ray] * hits.range_m[pick, None]
-        return self._with_truth(cloud, selected(hits, pick), world)
+        return self._with_truth(cloud, selected(hits, pick), shots.time_s[block], world)
 
     def _cloud_of(
         self, image: CameraImage, rays: Rays, hits: Hits, start_s: float
@@ -207,15 +207,19 @@ class Simulator:
             (rays.time_s[block] - start_s).astype(np.float32),
         )
         world = rays.origin[block] + rays.direction[pixel] * hits.range_m[pixel, None]
-        return self._with_truth(cloud, selected(hits, pixel), np.asarray(world, np.float64))
+        time_s = rays.time_s[block] - start_s
+        return self._with_truth(cloud, selected(hits, pixel), time_s, world)
 
-    def _with_truth(self, cloud: PointCloud, hits: Hits, xyz_world: Array) -> SimulatedSweep:
+    def _with_truth(
+        self, cloud: PointCloud, hits: Hits, time_s: Array, xyz_world: Array
+    ) -> SimulatedSweep:
         stage = self.stage
         return SimulatedSweep(
             cloud,
             stage.semantic[hits.triangle],
             stage.instance[hits.triangle],
-            xyz_world,
+            time_s,
+            np.asarray(xyz_world, np.float64),
             hits,
         )
 

@@ -45,6 +45,7 @@ class SimulatedSweep:
         cloud: as the sensor delivers it.
         labels: (N,) uint8 classes.
         instance: (N,) int32 object numbers, 0 for the ground.
+        time_s: (N,) float64 seconds after the stamp, as `cloud.time_s` without its rounding.
         xyz_world: (N, 3) float64 where the surfaces that gave the points were at each point's own
             time, without noise.
         hits: what the points lie on.
@@ -53,6 +54,7 @@ class SimulatedSweep:
     cloud: PointCloud
     labels: npt.NDArray[np.uint8]
     instance: npt.NDArray[np.int32]
+    time_s: Array
     xyz_world: Array
     hits: Hits
 
