@@ -24,7 +24,7 @@ from condense_ros.sim.mesh import MeshBuilder, pose2d
 from condense_ros.sim.shell import Finish, Opening
 
 #: the robot's free way in a corridor, to each side of the centre line
-WAY_M = HALF_CORRIDOR_M - 0.38
+WAY_M = HALF_CORRIDOR_M - 0.52
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,17 +176,17 @@ class CorridorPlacer:
             for hole in self.stretch.windows(side):
                 x = (hole.start + hole.end) / 2
                 self.put("radiator", side, self.stretch.length - x if self.stretch.flip else x, 0)
-        count = int(self.stretch.length / 1.6)
+        count = int(self.stretch.length / 0.9)
         places = rng.uniform(0, self.stretch.length, count)
         sides, picks = rng.choice([-1, 1], count), rng.integers(99, size=count)
-        kinds = rng.choice(["picture", "picture", "whiteboard", "shelf", "radiator"], count,
-                           p=[0.4, 0.32, 0.06, 0.12, 0.1])  # fmt: skip
+        kinds = rng.choice(["picture", "whiteboard", "shelf", "cabinet", "radiator"], count,
+                           p=[0.55, 0.1, 0.12, 0.1, 0.13])  # fmt: skip
         for kind, side, x, pick in zip(kinds, sides, places, picks, strict=True):
             self.put(str(kind), int(side), float(x), int(pick))
 
     def scatter(self, rng: np.random.Generator) -> None:
         """What stands about in one session."""
-        count = int(rng.poisson(self.stretch.length / 5))
+        count = int(rng.poisson(self.stretch.length / 2.5))
         for _ in range(count):
             kind = str(rng.choice(["box", "plant", "clutter", "person_standing", "chair"],
                                   p=[0.3, 0.2, 0.2, 0.15, 0.15]))  # fmt: skip

@@ -12,7 +12,7 @@ from condense_ros.sim.mesh import pose2d
 from condense_ros.sim.network import Network
 
 #: half the width of corridors, metres
-HALF_CORRIDOR_M = 1.1
+HALF_CORRIDOR_M = 1.3
 #: from the corridor to a room's far wall
 DEPTH_M = 4.8
 #: between the far walls of two rows of rooms: a yard that gives them windows
@@ -180,7 +180,7 @@ def _network(xs: Array, ys: Array, rooms: list[Room]) -> Network:
         half.append(half_m)
 
     crossing = {(j, k): node(np.array([x, y])) for j, x in enumerate(xs) for k, y in enumerate(ys)}
-    wide = HALF_CORRIDOR_M - 0.38
+    wide = HALF_CORRIDOR_M - 0.52
     for j in range(len(xs)):
         for k in range(len(ys) - 1):
             edge(crossing[j, k], crossing[j, k + 1], wide)

@@ -63,7 +63,8 @@ def add_ground(
     patch = np.where(far, _blocks(centre) @ np.array([5, 7]), patch)
     # the ring is of one stuff, the spokes of another
     rho, angle = np.hypot(*centre.T), np.arctan2(centre[:, 1], centre[:, 0])
-    patch = np.where(kind == 0, np.abs(rho - land.ring(angle)) < 3.0, patch)
+    between = land.distance(centre) < 0.3
+    patch = np.where((kind == 0) | between, np.abs(rho - land.ring(angle)) < 3.0, patch)
     for name, number in _KINDS.items():
         options = surfaces[name]
         for i, stuff in enumerate(options):

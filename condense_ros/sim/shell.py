@@ -41,9 +41,16 @@ class Finish:
 
 
 def flooring(rng: np.random.Generator) -> Surface:
-    kinds = ("wood", "planks", "tiles", "cloth", "concrete", "mottle", "checker")
+    kinds = ("wood", "planks", "tiles", "cloth", "concrete", "mottle", "checker", "brick")
     texture = kinds[int(rng.integers(len(kinds)))]
-    size = {"wood": 0.12, "planks": 0.14, "tiles": 0.45, "cloth": 0.04, "checker": 0.5}
+    size = {
+        "wood": 0.12,
+        "planks": 0.14,
+        "tiles": 0.45,
+        "cloth": 0.04,
+        "checker": 0.5,
+        "brick": 0.24,
+    }
     return stuff(rng, c.FLOOR, (texture,), scale_m=size.get(texture, 1.5), contrast=0.15)
 
 

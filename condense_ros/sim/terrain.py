@@ -84,8 +84,7 @@ class TerrainWorld:
         country.add_landmarks(place, np.random.default_rng([seed, 9103]))
         plants = growth.add_wood(place, np.random.default_rng([seed, 9104]), c.trees)
         self.permanent = len(builder.mesh().triangles)
-        season_rng = np.random.default_rng([seed, session, 9105])
-        self.season: Season = SEASONS[int(season_rng.integers(len(SEASONS)))]
+        self.season: Season = self.season_of(seed, session)
         growth.add_leaves(builder, plants, self.season)
         rng = np.random.default_rng([seed, session, 9106])
         growth.add_crops(place, np.random.default_rng([seed, 9107]), rng, self.season)
@@ -97,6 +96,12 @@ class TerrainWorld:
         self.light = _light(np.random.default_rng([seed, session, 9110]))
         self.obstacles: Array = np.array(place.obstacles)
         self.assets = catalogue.used
+
+    @staticmethod
+    def season_of(seed: int, session: int) -> Season:
+        """The season of a session, without making the world."""
+        rng = np.random.default_rng([seed, session, 9105])
+        return SEASONS[int(rng.integers(len(SEASONS)))]
 
     def height(self, xy: Array) -> Array:
         """Height of the land (...,) at positions (..., 2), metres; ruts, clods and the ditch, of

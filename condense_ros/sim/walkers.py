@@ -6,13 +6,14 @@ import numpy as np
 
 from condense_ros.geometry import Array
 from condense_ros.sim.designs import Design
-from condense_ros.sim.floorplan import HALF_CORRIDOR_M, FloorPlan
+from condense_ros.sim.floorplan import FloorPlan
 from condense_ros.sim.mesh import Mesh, MeshBuilder
 from condense_ros.sim.network import Network
 from condense_ros.sim.scenery import Mover, Trajectory
 
-#: walkers keep this far right of the centre line, clear of a robot that drives on it
-_ASIDE_M = HALF_CORRIDOR_M - 0.38
+#: walkers keep this far right of the centre line: between a robot that drives on it and what
+#: stands at the walls
+_ASIDE_M = 0.6
 
 
 def corridor_walkers(
