@@ -9,6 +9,7 @@ from types import TracebackType
 
 import rclpy
 from condense_msgs.msg import PairStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -18,14 +19,22 @@ class PairStatusWatch:
 
     Args:
         topic: topic of the status.
+        matching: name of the diagnostic whose values are kept in `values`.
     """
 
-    def __init__(self, topic: str = "/capture_node/pair_status") -> None:
+    def __init__(
+        self,
+        topic: str = "/capture_node/pair_status",
+        matching: str = "capture_node: matching",
+    ) -> None:
         self.latest: PairStatus | None = None
+        self.values: dict[str, str] = {}
+        self._matching = matching
         self._context = Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node(f"condense_watch_{os.getpid()}", context=self._context)
         self._node.create_subscription(PairStatus, topic, self._take, 10)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="status", daemon=True)
@@ -33,6 +42,11 @@ class PairStatusWatch:
 
     def _take(self, status: PairStatus) -> None:
         self.latest = status
+
+    def _diagnosed(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            if status.name == self._matching:
+                self.values = {value.key: value.value for value in status.values}
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,11 @@ from condense_ros.cli.options import ConfigFile, Parameters
 
 if TYPE_CHECKING:
     from condense_ros.cli._processes import NodeProcess
+
+#: time between two lines where the output is no terminal
+LINE_EVERY_S = 5.0
+#: warnings of the node are shown for this long
+TROUBLES_S = 15.0
 
 
 def record(
@@ -60,54 +66,43 @@ def record(
 
 
 def watch(node: NodeProcess, duration: float | None) -> None:
-    """Shows the node's account twice a second until it ends, the time is over, or Ctrl-C."""
+    """Shows the node's account until it ends, the time is over, or Ctrl-C.
+
+    A terminal gets a live table; anything else a line every few seconds and the table at the end.
+    """
     from rich.console import Console, Group
     from rich.live import Live
-
-    from condense_ros.nodes.status_watch import PairStatusWatch
-
-    started = time.monotonic()
-    console = Console()
-    with PairStatusWatch() as status, Live(console=console, auto_refresh=False) as live:
-        while duration is None or time.monotonic() - started < duration:
-            node.check()
-            if node.process.poll() is not None:
-                return
-            content = table(status.latest, time.monotonic() - started)
-            live.update(Group(content, *troubles(node)), refresh=True)
-            time.sleep(0.5)
-    if not console.is_terminal:
-        console.print()
-
-
-def troubles(node: NodeProcess, last: int = 2) -> list[Any]:
-    """The last warnings and errors in the node's log, for below the table."""
     from rich.text import Text
 
-    lines = (line.rpartition(f"[{node.node}]: ") for line in node.tail(40).splitlines())
-    found = [text for head, _, text in lines if head.startswith(("[WARN]", "[ERROR]"))]
-    return [Text(text, style="yellow") for text in found[-last:]]
+    from condense_ros.cli.record_view import RecordView, troubles
+    from condense_ros.nodes.status_watch import PairStatusWatch
 
+    def late(node: NodeProcess) -> list[Text]:
+        return troubles(node.tail(40), node.node, since_s=time.time() - TROUBLES_S)
 
-def table(status: Any, seconds: float) -> Any:
-    """The account as a table; `status` is a PairStatus, or None before the first one."""
-    from rich.table import Table
-
-    if status is None:
-        return f"{seconds:.0f} s: waiting for capture_node"
-    title = (
-        f"{seconds:.0f} s, {status.pairs} pairs, {status.bytes_written / 1e6:.1f} MB written"
-        + (f", {status.free_disk_bytes / 1e9:.1f} GB free" if status.recording else "")
-        + ("" if status.recording else ", not recording yet")
-    )
-    rows = Table(title=title, title_justify="left")
-    rows.add_column("topic", overflow="fold")
-    for heading in ("received", "matched or kept", "waiting"):
-        rows.add_column(heading, justify="right")
-    rows.add_column("dropped")
-    for topic in status.topics:
-        reasons = zip(topic.drop_reasons, topic.dropped, strict=True)
-        dropped = ", ".join(f"{count} {reason}" for reason, count in reasons if count)
-        counts = topic.received, topic.matched, topic.waiting
-        rows.add_row(topic.topic, *map(str, counts), dropped)
-    return rows
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    view = RecordView()
+    started = said = time.monotonic()
+    with PairStatusWatch() as status, contextlib.ExitStack() as stack:
+        live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+        try:
+            while duration is None or time.monotonic() - started < duration:
+                node.check()
+                if node.process.poll() is not None:
+                    return
+                now = time.monotonic()
+                view.update(status.latest, status.values, now)
+                if console.is_terminal:
+                    shown = Group(view.table(now - started), *late(node))
+                    live.update(shown, refresh=True)
+                elif now - said >= LINE_EVERY_S:
+                    said = now
+                    typer.echo(view.line(now - started))
+                time.sleep(0.5)
+        finally:
+            live.stop()
+            console.print(view.table(time.monotonic() - started))
+            for text in late(node):
+                console.print(text)
