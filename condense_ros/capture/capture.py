@@ -193,9 +193,8 @@ class Capture:
             self._refuse(topic, "malformed", str(error))
             return
         if facts.width * facts.height == 0:
-            self._refuse(
-                topic, "empty_cloud", "the cloud has no finite point. Fix: check the lidar"
-            )
+            sent = f"none of its {facts.height} points is finite" if facts.height else "it is empty"
+            self._refuse(topic, "empty_cloud", f"a cloud was dropped: {sent}. Fix: check the lidar")
             return
         # simulated time that has not begun reads 0
         log_ns = log_ns if log_ns > 0 else facts.stamp_ns

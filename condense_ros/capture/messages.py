@@ -52,15 +52,16 @@ class Latched:
 
 
 def sensor_facts(type_name: str, raw: Bytes) -> ImageFacts:
-    """Header and size of a sensor message that can be decoded later; 0x1 where a cloud has no point
-    with finite coordinates.
+    """Header and size of a sensor message that can be decoded later.
+
+    The size of a cloud is 1 x points; where no point has finite coordinates, the width is 0.
 
     Raises:
         WireError: malformed, unsupported, or a cloud without x, y and z.
     """
     if type_name == wire.POINT_CLOUD:
         cloud = wire.decode_cloud(raw)
-        header, width, height = cloud.header, len(cloud.points) if cloud.any_finite() else 0, 1
+        header, width, height = cloud.header, int(cloud.any_finite()), len(cloud.points)
     elif type_name == wire.COMPRESSED_IMAGE:
         header, width, height = wire.check_compressed_image(raw)
     elif type_name == wire.IMAGE:

@@ -95,6 +95,21 @@ class CloudMessage:
             )
         return tuple(values for values in found.values() if values is not None)
 
+    def any_finite(self) -> bool:
+        """Whether any point has finite coordinates; a look at some answers for most clouds.
+
+        Raises:
+            WireError: points without scalar fields x, y and z.
+        """
+        if not len(self.points):
+            return False
+        axes = self.axes()
+        with np.errstate(over="ignore", invalid="ignore"):
+            return any(
+                bool(np.isfinite([axis[::step].astype(np.float32) for axis in axes]).all(0).any())
+                for step in (max(1, len(self.points) // 64), 1)
+            )
+
     def xyz(self) -> npt.NDArray[np.float32]:
         """(N, 3) float32 coordinates in metres, of fields of any datatype.
 
