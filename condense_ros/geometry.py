@@ -320,7 +320,9 @@ def same_camera(one: CameraModel, other: CameraModel) -> bool:
     return (
         (one.model, one.width, one.height) == (other.model, other.width, other.height)
         and np.array_equal(one.K, other.K)
-        and np.array_equal(*(np.pad(c.D, (0, 8 - c.D.size)) for c in (one, other)))
+        and np.array_equal(
+            np.pad(one.D, (0, 8 - one.D.size)), np.pad(other.D, (0, 8 - other.D.size))
+        )
     )
 
 

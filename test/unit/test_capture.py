@@ -127,7 +127,7 @@ def test_pose_that_never_comes_leaves_the_pair_without_one(capture, tmp_path):
     ("topic", "raw", "reason", "words"),
     [
         ("points", points(SECOND, fields="xyi"), "malformed", "no field z"),
-        ("points", points(SECOND, count=0), "empty_cloud", "no points"),
+        ("points", points(SECOND, count=0), "empty_cloud", "it is empty"),
         ("points", points(SECOND)[:-5], "malformed", "are no sensor_msgs/msg/PointCloud2"),
         ("image", image(SECOND)[:-5], "malformed", "are no sensor_msgs/msg/Image"),
         ("image", b"\0", "malformed", "1 bytes"),
