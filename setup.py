@@ -102,7 +102,7 @@ setup(
     },
     package_data={
         NAME: ["py.typed"],
-        f"{NAME}._data.config": ["*.yaml", "*.xml", "*.rviz", "rigs/*.yaml"],
+        f"{NAME}._data.config": ["*.yaml", "*.xml", "*.rviz", "sros2/*.xml", "rigs/*.yaml"],
         f"{NAME}._data.interfaces": ["msg/*.msg", "srv/*.srv"],
     },
     data_files=[
@@ -110,6 +110,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.*"))),
+        (f"share/{NAME}/config/sros2", sorted(glob("config/sros2/*.xml"))),
         (f"share/{NAME}/config/rigs", sorted(glob("config/rigs/*.yaml"))),
     ],
     install_requires=["setuptools", *CORE],
