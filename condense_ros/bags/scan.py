@@ -122,7 +122,7 @@ def _stream(raw: bytes) -> ReadDataStream:
 class _Scan:
     def __init__(self, index: FileIndex, data: mmap.mmap, size: int) -> None:
         self.index, self.data, self.size = index, data, size
-        # declarations from damaged chunks, for want of better ones
+        # declarations from damaged chunks and the cut one, for want of better ones
         self._doubtful: list[Schema | Channel] = []
 
     def run(self) -> None:
@@ -215,7 +215,10 @@ class _Scan:
         self.index.chunks.append(chunk)
         declared, complete = self._walk(content, first, last, number)
         # most chunks are checked when they are read; what names the topics is needed now
-        if whole and (declared or not complete):
+        if not whole:
+            self._doubtful += declared
+            return
+        if declared or not complete:
             sound = complete and (crc == 0 or zlib.crc32(content[first:last]) == crc)
             if not sound:
                 self.index.bad_chunks.add(number)
