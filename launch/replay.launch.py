@@ -1,6 +1,7 @@
-"""Plays a data set or a bag as sensor topics.
+"""Plays a data set, a bag, or a world that is simulated meanwhile, as sensor topics.
 
 ros2 launch condense_ros replay.launch.py path:=drive rate:=1.0
+ros2 launch condense_ros replay.launch.py world:=town seed:=3
 """
 
 import os
@@ -23,7 +24,16 @@ def value(name, kind):
 def generate_launch_description():
     return LaunchDescription(
         [
-            DeclareLaunchArgument("path", description="A bag, data set folder or cloud file."),
+            DeclareLaunchArgument(
+                "path", default_value="", description="A bag, data set folder or cloud file."
+            ),
+            DeclareLaunchArgument(
+                "world", default_value="", description="town, building or terrain, instead of path."
+            ),
+            DeclareLaunchArgument("seed", default_value="0", description="Seed of the world."),
+            DeclareLaunchArgument(
+                "rig", default_value="", description="A shipped rig or YAML file, for a world."
+            ),
             DeclareLaunchArgument("rate", default_value="1.0", description="Speed."),
             DeclareLaunchArgument("loop", default_value="false", description="Repeat for ever."),
             DeclareLaunchArgument(
@@ -46,6 +56,9 @@ def generate_launch_description():
                         "path": value("path", str),
                         "rate": value("rate", float),
                         "loop": value("loop", bool),
+                        "simulate.world": value("world", str),
+                        "simulate.seed": value("seed", int),
+                        "simulate.rig": value("rig", str),
                         "use_sim_time": False,
                     },
                 ],

@@ -26,6 +26,7 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "replay_node (`condense replay PATH -p NAME=VALUE`)": [
         ("condense_ros.playback", "PlaybackConfig", ""),
+        ("condense_ros.playback", "LiveConfig", "simulate."),
     ],
     "perception_node": [
         ("condense_ros.nodes.perception_parameters", "PerceptionParameters", ""),

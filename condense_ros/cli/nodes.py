@@ -47,7 +47,10 @@ _PARAMETERS = {
         ("condense_ros.capture", "TriggerConfig", "trigger."),
         ("condense_ros.capture", "RingConfig", "ring."),
     ),
-    "replay_node": (("condense_ros.playback", "PlaybackConfig", ""),),
+    "replay_node": (
+        ("condense_ros.playback", "PlaybackConfig", ""),
+        ("condense_ros.playback", "LiveConfig", "simulate."),
+    ),
 }
 
 

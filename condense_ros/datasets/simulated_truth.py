@@ -12,7 +12,7 @@ from condense_ros.datasets.simulated_files import AGAIN, FolderFiles, Stamps, po
 from condense_ros.errors import CondenseError, DatasetError
 from condense_ros.geometry import Array, inverse
 from condense_ros.sim.encode import NO_INSTANCE
-from condense_ros.sim.faults import LIDAR, Delivery
+from condense_ros.sim.faults import IMU, LIDAR, ODOMETRY, Delivery
 from condense_ros.sim.motion import Motion, Standing
 from condense_ros.sim.plan import world_times
 from condense_ros.sim.rig import CameraSpec, Rig
@@ -50,6 +50,14 @@ class SimulatedTruth:
     def camera_stamps(self, camera: str) -> Stamps:
         """(K,) int64 when a camera's images were taken, nanoseconds."""
         return self._files.rows(f"truth/cameras/{camera}.txt", camera, 12)[0]
+
+    def sample_times(self, sensor: str) -> Stamps:
+        """(K,) int64 when a sensor's samples were taken, nanoseconds."""
+        if sensor == LIDAR:
+            return self.stamps_ns
+        if sensor in (ODOMETRY, IMU):
+            return self._files.rows(f"truth/{sensor}.txt", sensor, 0)[0]
+        return self.camera_stamps(sensor)
 
     def camera_poses(self, camera: str) -> Array:
         """(K, 4, 4) T_world_cam of a camera's images."""

@@ -1,4 +1,4 @@
-"""`replay_node`: publishes any data set, bag or simulated drive as sensor topics, at true rate."""
+"""`replay_node`: publishes any data set, bag or simulated world as sensor topics, at true rate."""
 
 from __future__ import annotations
 
@@ -29,22 +29,27 @@ from condense_ros.nodes._common import (
     run,
     steady_timer,
 )
-from condense_ros.playback import Outgoing, PlaybackConfig, Player, open_playback
+from condense_ros.playback import LiveConfig, Outgoing, PlaybackConfig, Player, open_playback
 from condense_ros.playback.messages import LATCHED, STATE
-from condense_ros.wire.status import ERROR, OK
+from condense_ros.wire.status import ERROR, OK, WARN
 
 #: time for the last messages to arrive, seconds
 _LINGER_S = 0.5
 
 
 class ReplayNode:
-    """Parameters: `PlaybackConfig`. Services: ~/pause (SetBool), ~/seek (condense_msgs/Seek)."""
+    """Parameters: `PlaybackConfig`, and `simulate.` `LiveConfig`: a world rendered while it plays.
+
+    Services: ~/pause (SetBool), ~/seek (condense_msgs/Seek)."""
 
     def __init__(self) -> None:
         self.node = Node("replay_node")
         self._log = self.node.get_logger()
         self._config = parameters(self.node, PlaybackConfig)
-        self._playback = open_playback(self._config)
+        live = parameters(self.node, LiveConfig, "simulate.")
+        if live.world:
+            self._log.info(f"making the {live.world} of seed {live.seed}, this takes seconds")
+        self._playback = open_playback(self._config, live)
         self._publishers: dict[str, Publisher | None] = {}
         clock = None
         if not self._config.restamp:
@@ -70,6 +75,7 @@ class ReplayNode:
             self._log.info(note)
         self._ended = threading.Event()
         self._stopping = threading.Event()
+        self._behind_s, self._left_out = 0.0, 0
         self._error: CondenseError | None = None
         self._thread = threading.Thread(target=self._play, name="player", daemon=True)
         self._thread.start()
@@ -109,9 +115,13 @@ class ReplayNode:
                 self._fail(report.error)
             if report.behind_s > 0:
                 self._log.warning(
-                    f"reading and encoding was slower than rate {self._config.rate:g}: the "
-                    f"playback took {report.behind_s:.1f} s longer. Lower rate, or set compressed"
+                    f"reading, rendering or encoding was slower than rate {self._config.rate:g}: "
+                    f"the playback took {report.behind_s:.1f} s longer. Lower rate, or set "
+                    "compressed; simulated live: more simulate.workers, or a smaller rig"
                 )
+            if report.left_out:
+                left = ", ".join(f"{name} {count}" for name, count in report.left_out.items())
+                self._log.warning(f"left out, because their time was over: {left}")
         except CondenseError as error:
             self._error = error
         # the thread must not end without a word, with an exit status of success
@@ -168,14 +178,22 @@ class ReplayNode:
 
     def _report(self) -> None:
         report = self._player.report()
+        level, text = OK, "paused" if self._player.paused else "playing"
+        left_out = sum(report.left_out.values())
+        if report.behind_s > self._behind_s:
+            level, text = WARN, "slower than the rate: time goes slower"
+        elif left_out > self._left_out:
+            level, text = WARN, "slower than the rate: samples are left out"
+        self._behind_s, self._left_out = report.behind_s, left_out
         status = wire.Diagnostic(
             "replay_node: playback",
-            ERROR if report.error else OK,
-            report.error or ("paused" if self._player.paused else "playing"),
+            ERROR if report.error else level,
+            report.error or text,
             {
                 **{f"sent {topic}": count for topic, count in report.sent.items()},
                 "playback_time_s": self._player.now_ns / 1e9,
                 "behind_s": report.behind_s,
+                **{f"left out {name}": count for name, count in report.left_out.items()},
                 "loops": report.loops,
             },
         )
@@ -191,6 +209,7 @@ class ReplayNode:
         self._stopping.set()
         self._player.stop()
         self._thread.join()
+        self._playback.close()
         report = self._player.report()
         if self._config.report_path:
             write_json(Path(self._config.report_path), report.as_dict())

@@ -74,11 +74,14 @@ class BagPlayback:
     def step_at(self, offset_s: float) -> int:
         return int(np.searchsorted(self._times, self.start_ns + round(offset_s * SECOND_NS)))
 
-    def step(self, index: int) -> list[Outgoing]:
+    def step(self, index: int, *, late: bool = False) -> list[Outgoing]:
         return self._read(int(self._rows[index]), int(self._times[index]))
 
     def latched(self) -> list[Outgoing]:
         return [message for row in self._static for message in self._read(row)]
+
+    def close(self) -> None:
+        """Files are open only while they are read."""
 
     def _read(self, row: int, time_ns: int | None = None) -> list[Outgoing]:
         message = self._reader.read(row)

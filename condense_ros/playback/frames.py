@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,19 +9,21 @@ import numpy as np
 
 from condense_ros import wire
 from condense_ros.datasets import Dataset
-from condense_ros.frame import CameraImage, Frame
-from condense_ros.geometry import Array, inverse, quaternion_from_rotation
+from condense_ros.frame import Frame
+from condense_ros.geometry import Array, inverse
 from condense_ros.playback.messages import LATCHED, STATE, Outgoing, PlaybackConfig
+from condense_ros.playback.sensor_messages import (
+    BASE,
+    LIDAR,
+    MAP,
+    ODOM,
+    camera_messages,
+    cloud_message,
+    optical_frame,
+    twist_between,
+)
 from condense_ros.wire import Header, StampedTransform
 from condense_ros.wire.header import SECOND_NS
-
-MAP, ODOM, BASE, LIDAR = "map", "odom", "base_link", "lidar"
-
-
-def _token(name: str) -> str:
-    """A name that may stand in a topic."""
-    token = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return token if token[:1].isalpha() else f"cam_{token}"
 
 
 class FramePlayback:
@@ -80,11 +81,11 @@ class FramePlayback:
         self._mountings = {}
         return list(self._static(self._first))
 
-    def step(self, index: int) -> list[Outgoing]:
+    def step(self, index: int, *, late: bool = False) -> list[Outgoing]:
         frame = self._dataset[index]
         out = [*self._static(frame), *self._motion(frame, index)]
         for image in frame.images:
-            out += self._camera(image)
+            out += camera_messages(image, self._config)
         out.append(self._points(frame))
         # stable: at one stamp transforms and camera_info stay before the data
         out.sort(key=lambda message: message.stamp_ns)
@@ -95,7 +96,7 @@ class FramePlayback:
         mountings = {LIDAR: self._T_base_lidar}
         for image in frame.images:
             T_base_cam = self._T_base_lidar @ inverse(image.T_cam_lidar)
-            mountings[_optical_frame(image)] = T_base_cam
+            mountings[optical_frame(image.name)] = T_base_cam
         known = self._mountings
         if all(name in known and np.array_equal(known[name], T) for name, T in mountings.items()):
             return
@@ -144,38 +145,13 @@ class FramePlayback:
             then_ns = stamp_ns - round(self._dataset.period_s * SECOND_NS)
         else:
             return np.zeros(6)
-        step = inverse(before) @ pose
-        quaternion = quaternion_from_rotation(step[:3, :3])
-        sine = float(np.linalg.norm(quaternion[:3]))
-        angle = 2 * np.arctan2(sine, quaternion[3])
-        turn = quaternion[:3] * (angle / sine if sine > 1e-12 else 2.0)
-        seconds = max((stamp_ns - then_ns) / SECOND_NS, 1e-6)
-        return np.concatenate([step[:3, 3], turn]) / seconds
-
-    def _camera(self, image: CameraImage) -> Iterator[Outgoing]:
-        base = f"/camera/{_token(image.name)}"
-        stamp_ns, header = image.stamp_ns, Header(image.stamp_ns, _optical_frame(image))
-        info = wire.encode_camera_info(header, image.camera)
-        yield Outgoing(f"{base}/camera_info", wire.CAMERA_INFO, stamp_ns, info, LATCHED)
-        if self._config.compressed:
-            raw = wire.encode_compressed_image(
-                header, image.pixels, "jpeg", self._config.jpeg_quality
-            )
-            yield Outgoing(f"{base}/image/compressed", wire.COMPRESSED_IMAGE, stamp_ns, raw)
-        else:
-            raw = wire.encode_image(header, image.pixels)
-            yield Outgoing(f"{base}/image", wire.IMAGE, stamp_ns, raw)
-        if image.depth is not None:
-            raw = wire.encode_image(header, image.depth, "16UC1")
-            yield Outgoing(f"{base}/depth", wire.IMAGE, stamp_ns, raw)
+        return twist_between(before, pose, (stamp_ns - then_ns) / SECOND_NS)
 
     def _points(self, frame: Frame) -> Outgoing:
-        fields = wire.cloud_fields(frame.cloud)
+        extra = {}
         if self._config.labels and frame.labels is not None:
-            fields["label"] = frame.labels
-        raw = wire.encode_cloud(Header(frame.stamp_ns, LIDAR), fields)
-        return Outgoing("/points", wire.POINT_CLOUD, frame.stamp_ns, raw)
+            extra["label"] = frame.labels
+        return cloud_message(frame.cloud, frame.stamp_ns, extra)
 
-
-def _optical_frame(image: CameraImage) -> str:
-    return f"{_token(image.name)}_optical_frame"
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -54,7 +54,18 @@ class PlaybackConfig:
     restamp: bool = parameter(False, "stamp messages with the time they are sent; no /clock then")
     compressed: bool = parameter(False, "send images as JPEG on TOPIC/compressed")
     jpeg_quality: int = parameter(90, "of JPEG", low=1, high=100)
-    labels: bool = parameter(False, "add true classes to clouds as a field label")
+    labels: bool = parameter(
+        False, "add true classes to clouds as a field label; simulated: instance, visible too"
+    )
+    truth: bool = parameter(
+        False, "simulated: exact poses on /ground_truth/odom, and pixel truth where there is any"
+    )
+    delivery: bool = parameter(
+        True, "simulated: losses, delays and duplicates that were injected take place"
+    )
+    late: str = parameter(
+        "wait", "where reading or rendering is too slow: wait (time goes slower) or drop"
+    )
     prefetch: int = parameter(4, "frames read ahead", low=1, high=1000)
     report_path: str = parameter("", "JSON file with what was sent; empty: none")
 
@@ -89,8 +100,11 @@ class Playback(Protocol):
         """First step at or after a time from the start; `len` past the end."""
         ...
 
-    def step(self, index: int) -> list[Outgoing]:
+    def step(self, index: int, *, late: bool = False) -> list[Outgoing]:
         """The messages of a step, by time.
+
+        Args:
+            late: its time is over; what is costly to make may be left out.
 
         Raises:
             CondenseError: a file is missing or damaged.
@@ -99,6 +113,10 @@ class Playback(Protocol):
 
     def latched(self) -> list[Outgoing]:
         """What is sent before everything else: static transforms."""
+        ...
+
+    def close(self) -> None:
+        """Ends what works for this playback."""
         ...
 
 

@@ -8,10 +8,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from condense_ros.errors import CondenseError
+from condense_ros.errors import CondenseError, ConfigError
 from condense_ros.playback.messages import Outgoing, Playback, PlaybackConfig, restamped
 from condense_ros.wire.header import SECOND_NS
 
@@ -35,6 +35,7 @@ class PlayerReport:
         behind_s: time by which the schedule had to be moved because reading or encoding was slower
             than the rate.
         error: what ended the playback early, or "".
+        left_out: samples per sensor that were not made because their time was over (`late` drop).
     """
 
     sent: Mapping[str, int]
@@ -43,6 +44,7 @@ class PlayerReport:
     seconds: float
     behind_s: float
     error: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -57,6 +59,9 @@ class Player:
         config: rate, loop, part, restamp.
         publish: gets every message when its time has come; False: it was not sent.
         clock: gets the playback time in nanoseconds, at least every 10 ms; not with `restamp`.
+
+    Raises:
+        ConfigError: `late` is neither wait nor drop.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class Player:
         publish: Callable[[Outgoing], bool],
         clock: Callable[[int], None] | None = None,
     ) -> None:
+        if config.late not in ("wait", "drop"):
+            raise ConfigError(f"late is {config.late!r}", "use wait or drop")
         self._playback = playback
         self._config = config
         self._publish, self._clock = publish, clock
@@ -85,6 +92,7 @@ class Player:
             self._last = min(self._last, playback.step_at(config.start_s + config.duration_s))
         # playback time `_anchor_ns` is due at monotonic time `_anchor_s`
         self._anchor_ns, self._anchor_s = playback.start_ns, 0.0
+        self._anchored = False
         self._now_ns = playback.start_ns
         self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
@@ -133,6 +141,7 @@ class Player:
             round(seconds, 3),
             round(self._behind_s, 3),
             self._error,
+            dict(getattr(self._playback, "left_out", {})),
         )
 
     def run(self) -> PlayerReport:
@@ -161,15 +170,15 @@ class Player:
 
     def _play(self, start: int) -> int | None:
         """Plays from a step to the end; returns the step of a seek that came in between."""
-        anchored = False
+        self._anchored = False
         for message in self._playback.latched():
             self._send(message)
         for messages in self._ahead(start):
             for message in messages:
-                if not anchored:
+                if not self._anchored:
                     self._anchor_ns, self._anchor_s = message.stamp_ns, time.monotonic()
                     self._now_ns = message.stamp_ns
-                    anchored = True
+                    self._anchored = True
                 if not self._wait_until(message.stamp_ns):
                     with self._wake:
                         target, self._seek = self._seek, None
@@ -193,7 +202,8 @@ class Player:
                 remaining = due_s - now_s
                 if remaining <= 0:
                     # not between messages of one moment: restamped, they must stay together
-                    if remaining < -_BEHIND_S and stamp_ns > self._now_ns:
+                    waits = self._config.late != "drop"
+                    if waits and remaining < -_BEHIND_S and stamp_ns > self._now_ns:
                         self._behind_s -= remaining
                         self._anchor_s -= remaining
                     self._now_ns = max(stamp_ns, self._now_ns)
@@ -242,7 +252,7 @@ class Player:
         def read() -> None:
             try:
                 for index in range(start, self._last):
-                    if not put(self._playback.step(index)):
+                    if not put(self._playback.step(index, late=self._over(index))):
                         return
                 put(None)
             except Exception as error:
@@ -261,6 +271,14 @@ class Player:
         finally:
             ended.set()
             reader.join()
+
+    def _over(self, index: int) -> bool:
+        """Whether the time of a step is over, where late ones are to be dropped."""
+        if self._config.late != "drop" or not self._anchored or self._paused:
+            return False
+        running_s = (time.monotonic() - self._anchor_s) * self._config.rate
+        now_ns = self._anchor_ns + int((running_s - _BEHIND_S) * SECOND_NS)
+        return index < self._playback.step_at((now_ns - self._playback.start_ns) / SECOND_NS)
 
     def _take(self, steps: queue.Queue[list[Outgoing] | Exception | None]) -> Any:
         """The next step; None at the end, on stop and on seek."""

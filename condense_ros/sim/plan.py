@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -235,16 +233,6 @@ def _check(config: SimulationConfig) -> None:
 
 
 def _world(config: SimulationConfig) -> Any:
-    if find_spec("condense_ros.sim.worlds") is not None:
-        build_world = import_module("condense_ros.sim.worlds").build_world
-        return build_world(
-            config.kind, config.world_seed, config.session, config.split, config.layout
-        )
-    if config.kind != "town" or config.session or config.split != "train":
-        raise ConfigError(
-            f"there is no {config.kind} of session {config.session}, split {config.split}",
-            "choose a town of session 0, split train",
-        )
-    from condense_ros.sim.world import shared_world
+    from condense_ros.sim.worlds import build_world
 
-    return shared_world(config.world_seed, config.layout)
+    return build_world(config.kind, config.world_seed, config.session, config.split, config.layout)

@@ -73,18 +73,12 @@ def find_rig(rig: Any) -> Rig:
     path = Path(str(rig))
     if path.suffix in (".yaml", ".yml"):
         return Rig.from_yaml(path)
-    known = shipped_rigs()
-    if str(rig) not in known:
-        raise ConfigError(
-            f"there is no rig {str(rig)!r}",
-            f"use one of {', '.join(known) or 'none'}, or a YAML file (see `condense sim rigs`)",
-        )
-    return Rig.from_yaml(known[str(rig)])
+    return Rig.named(str(rig))
 
 
 def shipped_rigs() -> dict[str, Path]:
     """Name -> file of the rigs that come along."""
-    folder = config_file("replay.yaml").parent / "rigs"
+    folder = config_file("rigs/town_default.yaml").parent
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -14,6 +14,7 @@
     truth/motion.npy               (K, 7) seconds since the world's epoch, x y z roll pitch yaw
     truth/lidar.txt                per sweep: true time in ns, T_world_base then (12 numbers)
     truth/cameras/NAME.txt         per image: the same
+    truth/odometry.txt, imu.txt    per message: true time in ns
     truth/delivery/SENSOR.txt      per message: lost (0 or 1), delay in s, copies
     truth/semantic/NAME/000000.png 8 bit labels, 255 = sky; these three with `pixel_truth` only
     truth/instance/NAME/000000.png 16 bit, 65535 = sky, 0 = the ground
@@ -69,8 +70,8 @@ class DiskUse:
 
 def disk_use(out: Path, plan: Plan) -> DiskUse:
     """About what a plan's folder will take, and what is free where it will be."""
-    c, lidar = plan.config, plan.rig.lidar
-    rays = lidar.beams * lidar.azimuth_steps
+    c = plan.config
+    rays = _rays(plan)
     # shares of rays that return, and bytes per pixel, are those of simulated towns
     cloud = int(0.75 * rays * POINT.itemsize)
     pictures = 0.0
@@ -84,6 +85,14 @@ def disk_use(out: Path, plan: Plan) -> DiskUse:
     total = int(cloud * frames + pictures + texts)
     there = next(path for path in [out, *out.absolute().parents] if path.exists())
     return DiskUse(total // frames, total, shutil.disk_usage(there).free)
+
+
+def _rays(plan: Plan) -> int:
+    lidar = plan.rig.lidar
+    if lidar.pattern != "depth_camera":
+        return len(lidar.directions())
+    camera = next(camera for camera in plan.rig.cameras if camera.name == lidar.camera)
+    return camera.width * camera.height // lidar.pixel_stride**2
 
 
 def generate(
@@ -193,6 +202,8 @@ def _prepare(out: Path, plan: Plan, poses: Array | None) -> None:
             name = "lidar" if sensor == LIDAR else f"cameras/{sensor}"
             _write(out / f"{name}.txt", _rows(series.stamp_ns))
             _write(out / "truth" / f"{name}.txt", _rows(series.true_ns, _flat(plan.poses(sensor))))
+        else:
+            _write(out / "truth" / f"{sensor}.txt", _rows(series.true_ns))
         d = series.delivery
         _write(
             out / "truth" / "delivery" / f"{sensor}.txt",

@@ -70,7 +70,7 @@ def node_dataclasses(node: str) -> list[tuple[str, type]]:
     """(prefix, dataclass) of a node's parameters."""
     from condense_ros.bags import RecordConfig
     from condense_ros.capture import CaptureConfig, RingConfig, TriggerConfig
-    from condense_ros.playback import PlaybackConfig
+    from condense_ros.playback import LiveConfig, PlaybackConfig
     from condense_ros.sync import SyncConfig
 
     if node == "perception_node":
@@ -79,7 +79,7 @@ def node_dataclasses(node: str) -> list[tuple[str, type]]:
 
         return [("", PerceptionParameters)]
     if node == "replay_node":
-        return [("", PlaybackConfig)]
+        return [("", PlaybackConfig), ("simulate.", LiveConfig)]
     return [
         ("", CaptureConfig),
         ("sync.", SyncConfig),

@@ -153,7 +153,7 @@ class Steps:
     def step_at(self, offset_s):
         return int(np.searchsorted(self._stamps, self.start_ns + round(offset_s * SECOND)))
 
-    def step(self, i):
+    def step(self, i, late=False):
         time.sleep(self._delay_s)
         return [Outgoing("/t", wire.CLOCK, self._stamps[i], b"12345")]
 
@@ -241,7 +241,7 @@ def test_slow_disk_stretches_time_and_is_reported():
 )
 def test_a_step_that_fails_ends_the_playback_with_its_reason(error, words):
     class Damaged(Steps):
-        def step(self, i):
+        def step(self, i, late=False):
             if i == 4:
                 raise error
             return super().step(i)
@@ -282,7 +282,7 @@ def test_restamp_moves_all_stamps_of_a_moment_together():
 
 def test_restamp_of_a_message_without_stamp_goes_on_at_a_low_rate():
     class Unstamped(Steps):
-        def step(self, i):
+        def step(self, i, late=False):
             return [Outgoing("/i", wire.CAMERA_INFO, self._stamps[i], raw)]
 
     raw = wire.encode_camera_info(wire.Header(0, "cam"), CAMERA)
