@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,8 @@ from condense_ros.wire.topics import camera_info_topic
 
 #: moving transforms are taken from this long before and after a frame
 WINDOW_NS = 2_000_000_000
+#: states of the static transforms kept at hand; a bag may repeat /tf_static for ever
+MAX_BUFFERS = 4
 
 
 class BagCalibration:
@@ -49,7 +53,8 @@ class BagCalibration:
         rows = reader.rows(static)
         self._static_log = index["log_ns"][rows]
         self._statics = [self._transforms(int(row)) for row in rows]
-        self._buffers: dict[int, TfBuffer] = {}
+        # static transforms known after so many messages; the least recently used give way
+        self._buffers: OrderedDict[int, TfBuffer] = OrderedDict()
 
     @property
     def has_cameras(self) -> bool:
@@ -136,6 +141,9 @@ class BagCalibration:
             buffer = self._buffers[known] = TfBuffer()
             for transforms in self._statics[:known]:
                 _add(buffer, transforms, static=True)
+            if len(self._buffers) > MAX_BUFFERS:
+                self._buffers.popitem(last=False)
+        self._buffers.move_to_end(known)
         return self._buffers[known]
 
     def _kind(self, row: int) -> str:
