@@ -178,7 +178,8 @@ def expose(
     """
     gain = 0.36 / max(float(radiance.mean()), 1e-3)
     gain *= float(np.exp(camera.exposure_jitter * rng.standard_normal()))
-    noise = rng.standard_normal(radiance.shape, dtype=np.float32)
+    table = shading.normal_draws()
+    offsets = rng.integers(0, len(table), camera.height)
     out = np.empty(radiance.shape, np.uint8)
-    shading.develop(radiance, gain, vignette, camera.noise, noise, _tone_curve(), out)
+    shading.develop(radiance, gain, vignette, camera.noise, table, offsets, _tone_curve(), out)
     return out

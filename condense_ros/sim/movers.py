@@ -15,23 +15,72 @@ from condense_ros.sim.rays import Rays
 from condense_ros.sim.scenery import Mover
 
 
+#: consecutive rays that are tested together first
+_RUN = 64
+
+
 @compiled
-def _near_sphere(origin, block, direction, limit, centre, radius, rows):  # type: ignore[no-untyped-def]
-    """Rays that meet a sphere before `limit` (N,); centre (K, 3) as origin. Returns their number,
-    and the rows in `rows` (N,)."""
+def _run_cones(direction, run, axis, spread):  # type: ignore[no-untyped-def]
+    """Fills axis (M, 3) and spread (M,), the half angle, of cones around runs of rays."""
+    for m in range(len(axis)):
+        first, last = m * run, min((m + 1) * run, len(direction))
+        x, y, z = 0.0, 0.0, 0.0
+        for k in range(first, last):
+            x += direction[k, 0]
+            y += direction[k, 1]
+            z += direction[k, 2]
+        length = max(np.sqrt(x * x + y * y + z * z), 1e-12)
+        x, y, z = x / length, y / length, z / length
+        least = 1.0
+        for k in range(first, last):
+            least = min(least, x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2])
+        axis[m, 0], axis[m, 1], axis[m, 2] = x, y, z
+        # float32 directions are unit to 1e-7 only
+        spread[m] = np.arccos(max(least, -1.0)) + 1e-3
+
+
+@compiled
+def _near_sphere(  # type: ignore[no-untyped-def]
+    origin, block, direction, limit, centre, radius, run, axis, spread, rows
+):
+    """Rays that meet a sphere before `limit` (N,); centre (K, 3) as origin.
+
+    Runs of rays whose cone misses the sphere are passed over.
+
+    Returns:
+        how many of `rows` (N,) are filled.
+    """
     count = 0
     square = radius * radius
-    for k in range(len(direction)):
-        eye = block[k] if len(block) else 0
-        x = centre[eye, 0] - origin[eye, 0]
-        y = centre[eye, 1] - origin[eye, 1]
-        z = centre[eye, 2] - origin[eye, 2]
-        along = x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2]
-        if along < -radius or along - radius > limit[k]:
-            continue
-        if x * x + y * y + z * z - along * along <= square:
-            rows[count] = k
-            count += 1
+    for m in range(len(axis)):
+        first, last = m * run, min((m + 1) * run, len(direction))
+        a, b = (block[first], block[last - 1]) if len(block) else (0, 0)
+        x = centre[a, 0] - origin[a, 0]
+        y = centre[a, 1] - origin[a, 1]
+        z = centre[a, 2] - origin[a, 2]
+        distance = np.sqrt(x * x + y * y + z * z)
+        # sphere and eye move a little while the run leaves
+        wide = radius + np.sqrt(
+            (centre[b, 0] - origin[b, 0] - x) ** 2
+            + (centre[b, 1] - origin[b, 1] - y) ** 2
+            + (centre[b, 2] - origin[b, 2] - z) ** 2
+        )
+        if distance > wide:
+            along = (x * axis[m, 0] + y * axis[m, 1] + z * axis[m, 2]) / distance
+            angle = spread[m] + np.arcsin(wide / distance)
+            if angle < np.pi and along < np.cos(angle):
+                continue
+        for k in range(first, last):
+            eye = block[k] if len(block) else 0
+            x = centre[eye, 0] - origin[eye, 0]
+            y = centre[eye, 1] - origin[eye, 1]
+            z = centre[eye, 2] - origin[eye, 2]
+            along = x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2]
+            if along < -radius or along - radius > limit[k]:
+                continue
+            if x * x + y * y + z * z - along * along <= square:
+                rows[count] = k
+                count += 1
     return count
 
 
@@ -107,6 +156,16 @@ class Crowd:
         b = self._knots[self._start + (low + 1) % self._count]
         return a + share * (b - a)
 
+    def _path(self, mover: int, t_s: Array) -> Array:
+        """(N, 3) positions of one mover."""
+        place = (t_s / self._period[mover] % 1.0) * self._count[mover]
+        low = np.floor(place)
+        share = (place - low)[:, None]
+        first = low.astype(np.int64) % self._count[mover]
+        a = self._knots[self._start[mover] + first]
+        b = self._knots[self._start[mover] + (first + 1) % self._count[mover]]
+        return np.asarray(a + share * (b - a))
+
     def near(self, rays: Rays, max_range_m: float) -> npt.NDArray[np.int64]:
         """Movers that any of the rays may meet within a range."""
         if not len(self):
@@ -140,24 +199,34 @@ class Crowd:
         origin = np.ascontiguousarray(rays.origin)
         owner, T_all = np.full(len(triangle), -1, np.int32), []
         rows = np.empty(len(triangle), np.int64)
+        axis = np.empty((-(-len(triangle) // _RUN), 3))
+        spread = np.empty(len(axis))
         base = 0
-        for m in self.near(rays, max_range_m).tolist():
-            T_world_object = self.movers[m].trajectory.at(rays.time_s)
+        near = self.near(rays, max_range_m).tolist()
+        if near:
+            _run_cones(direction, _RUN, axis, spread)
+        for m in near:
+            centre = self._path(m, rays.time_s)
             count = _near_sphere(
                 origin,
                 rays.block,
                 direction,
                 limit,
-                np.ascontiguousarray(T_world_object[:, :3, 3]),
+                centre,
                 self._radius[m],
+                _RUN,
+                axis,
+                spread,
                 rows,
             )
             if not count:
                 continue
             pick = rows[:count].copy()
-            at = rays.block[pick] if len(rays.block) else np.zeros(count, np.int32)
+            eye = rays.block[pick] if len(rays.block) else np.zeros(count, np.int32)
+            times, at = np.unique(eye, return_inverse=True)
+            T_world_object = self.movers[m].trajectory.at(rays.time_s[times])
             start, along = _into_frame(
-                T_world_object, at, rays.origin[at], np.asarray(rays.direction[pick], np.float64)
+                T_world_object, at, rays.origin[eye], np.asarray(rays.direction[pick], np.float64)
             )
             met = self._scenes[m].cast(start, along, max_range_m)
             nearer = np.nonzero((met.triangle >= 0) & (met.range_m < range_m[pick]))[0]
@@ -198,7 +267,7 @@ class Crowd:
                 continue
             pick = rows[:count].copy()
             T = self.movers[m].trajectory.at([t_s])
-            at = np.zeros(count, np.int32)
+            at = np.zeros(count, np.int64)
             start, along = _into_frame(T, at, xyz[pick], np.broadcast_to(sun, (count, 3)))
             shaded[pick] |= self._scenes[m].blocked(
                 start.astype(np.float32), along.astype(np.float32)
@@ -217,15 +286,25 @@ class Crowd:
         near = (centres > xyz.min(0) - reach[:, None]) & (centres < xyz.max(0) + reach[:, None])
         block, rows = np.arange(len(xyz), dtype=np.int32), np.empty(len(xyz), np.int64)
         origin = xyz.astype(np.float64)
+        axis, spread = direction.astype(np.float64), np.full(len(xyz), 1e-3)
         for m in np.nonzero(near.all(axis=1))[0].tolist():
-            centre = np.broadcast_to(centres[m], origin.shape)
+            centre = np.ascontiguousarray(np.broadcast_to(centres[m], origin.shape))
             count = _near_sphere(
-                origin, block, direction, distance_m, centre, self._radius[m], rows
+                origin,
+                block,
+                direction,
+                distance_m,
+                centre,
+                self._radius[m],
+                1,
+                axis,
+                spread,
+                rows,
             )
             if not count:
                 continue
             pick = rows[:count].copy()
-            T, at = self.movers[m].trajectory.at([t_s]), np.zeros(count, np.int32)
+            T, at = self.movers[m].trajectory.at([t_s]), np.zeros(count, np.int64)
             start, along = _into_frame(T, at, origin[pick], direction[pick].astype(np.float64))
             shaded[pick] |= self._scenes[m].blocked(
                 start.astype(np.float32), along.astype(np.float32), distance_m[pick]
@@ -235,7 +314,7 @@ class Crowd:
 
 def _into_frame(
     T_world_object: Array,
-    at: npt.NDArray[np.int32],
+    at: npt.NDArray[np.int64],
     origin: npt.NDArray[np.floating],
     direction: Array,
 ) -> tuple[Array, Array]:

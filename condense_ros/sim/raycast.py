@@ -9,6 +9,7 @@ import numpy.typing as npt
 from embreex import mesh_construction, rtcore_scene
 
 from condense_ros.geometry import Array
+from condense_ros.sim.compiled import compiled
 from condense_ros.sim.mesh import Mesh
 
 Float = npt.NDArray[np.float32]
@@ -34,6 +35,44 @@ class Hits:
     T_world_object: Array = field(default_factory=lambda: np.empty((0, 4, 4)))
 
 
+@compiled
+def _unit_normals(triangles, out):  # type: ignore[no-untyped-def]
+    for k in range(len(triangles)):
+        ax, ay, az = triangles[k, 0, 0], triangles[k, 0, 1], triangles[k, 0, 2]
+        ux, uy, uz = triangles[k, 1, 0] - ax, triangles[k, 1, 1] - ay, triangles[k, 1, 2] - az
+        vx, vy, vz = triangles[k, 2, 0] - ax, triangles[k, 2, 1] - ay, triangles[k, 2, 2] - az
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        length = max(np.sqrt(np.float64(x) * x + np.float64(y) * y + np.float64(z) * z), 1e-12)
+        out[k, 0], out[k, 1], out[k, 2] = x / length, y / length, z / length
+
+
+@compiled
+def _solve(triangles, triangle, origin, direction, coarse, out):  # type: ignore[no-untyped-def]
+    """Range (N,) to the planes of the triangles hit, in float64.
+
+    A ray that grazes its plane keeps Embree's range: dividing by nearly zero is worse.
+    """
+    for k in range(len(triangle)):
+        hit = triangle[k]
+        if hit < 0:
+            out[k] = np.inf
+            continue
+        a = triangles[hit, 0].astype(np.float64)
+        u, v = triangles[hit, 1] - a, triangles[hit, 2] - a
+        x = u[1] * v[2] - u[2] * v[1]
+        y = u[2] * v[0] - u[0] * v[2]
+        z = u[0] * v[1] - u[1] * v[0]
+        start = origin[k] if len(origin) > 1 else origin[0]
+        towards = x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2]
+        offset = x * (a[0] - start[0]) + y * (a[1] - start[1]) + z * (a[2] - start[2])
+        near = np.float64(coarse[k])
+        out[k] = near
+        if abs(towards) > 1e-5 * np.sqrt(x * x + y * y + z * z):
+            exact = offset / towards
+            if abs(exact - near) <= 0.01 + 1e-3 * near:
+                out[k] = exact
+
+
 class RayScene:
     """Triangles ready for ray queries."""
 
@@ -41,13 +80,9 @@ class RayScene:
         self.mesh = mesh
         self._scene = rtcore_scene.EmbreeScene()
         self._geometry = mesh_construction.TriangleMesh(self._scene, mesh.triangles)
-        corners = mesh.triangles.astype(np.float64)
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        #: (T, 4) plane of each triangle: n . x = d
-        self._plane = np.concatenate([normal, (normal * corners[:, 0]).sum(1)[:, None]], axis=1)
         #: (T, 3) float32 unit normals
-        self.normal: Float = normal.astype(np.float32)
+        self.normal: Float = np.empty((len(mesh.triangles), 3), np.float32)
+        _unit_normals(mesh.triangles, self.normal)
 
     def cast(
         self,
@@ -78,17 +113,10 @@ class RayScene:
         if not exact:
             coarse[triangle < 0] = np.inf
             return Hits(triangle, coarse)
-        hit = np.nonzero(triangle >= 0)[0]
-        range_m = np.full(len(direction), np.inf)
-        plane, along = self._plane[triangle[hit]], direction[hit].astype(np.float64)
-        towards = np.einsum("ij,ij->i", plane[:, :3], along)
-        offset = plane[:, 3] - np.einsum("ij,ij->i", plane[:, :3], start[hit])
-        # a ray that grazes its plane keeps Embree's range: dividing by nearly zero is worse
-        grazing = np.abs(towards) < 1e-5
-        solved = offset / np.where(grazing, 1.0, towards)
-        near = coarse[hit].astype(np.float64)
-        grazing |= np.abs(solved - near) > 0.01 + 1e-3 * near
-        range_m[hit] = np.where(grazing, near, solved)
+        range_m = np.empty(len(direction))
+        eye = np.asarray(origin, np.float64).reshape(-1, 3)
+        along = np.asarray(direction, np.float64)
+        _solve(self.mesh.triangles, triangle, eye, along, coarse, range_m)
         return Hits(triangle, range_m)
 
     def blocked(
