@@ -29,6 +29,7 @@ from condense_ros.sim.interior import RoomPlacer, furnish, people_and_things
 from condense_ros.sim.materials import Surface
 from condense_ros.sim.mesh import Mesh, MeshBuilder, pose2d
 from condense_ros.sim.network import Network
+from condense_ros.sim.outlook import add_outlook, outside
 from condense_ros.sim.scenery import Light, Mover
 from condense_ros.sim.shell import FINISHES, Finish, Opening
 from condense_ros.sim.walkers import corridor_walkers
@@ -98,7 +99,7 @@ class BuildingWorld:
         self._choose_finishes(rng)
         self._stretches = stretches(self.plan)
         lamps = self._build_permanent()
-        self.permanent = len(self._builder.mesh().triangles)
+        self.permanent = self._builder.triangle_count()
         self._build_session()
         self.light = _light(np.random.default_rng([seed, session, 8107]), lamps)
         self.mesh: Mesh = self._builder.mesh()
@@ -132,6 +133,10 @@ class BuildingWorld:
             wall = "wall_tiles" if key.endswith("bathroom") else "wallpaper"
             self._finish[key] = Finish(one("flooring"), one(wall), one("ceiling"), self._skirting)
         self._finish["crossing"] = self._finish["cross"]
+        self._outside = [
+            self._catalogue.surface(name, outside)
+            for name in self._catalogue.draw(rng, "outside", 3)
+        ]
         self._leaf = {wing: (one("door_leaf"), one("door_frame")) for wing in ("office", "home")}
 
     def _build_permanent(self) -> list[list[Point]]:
@@ -152,6 +157,7 @@ class BuildingWorld:
             kinds = ("office", "home", "cross", "crossing")
             placer.furnish(np.random.default_rng([self.seed, kinds.index(s.kind), 8102]))
             lamps.append(placer.lamps())
+        add_outlook(b, self.plan, self._outside, np.random.default_rng([self.seed, 8106]))
         self._rooms = [RoomPlacer(room, *args) for room in rooms]
         for room, inside in zip(rooms, self._rooms, strict=True):
             # copies of one room are furnished by the same draws

@@ -34,6 +34,7 @@ _CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("stairs", (110, 60, 130)),
     ("person", (220, 20, 60)),
     ("clutter", (82, 84, 163)),
+    ("outdoors", (120, 170, 90)),
 )
 
 #: names and colours of the label values that frames from buildings carry
@@ -70,4 +71,5 @@ ontology = Ontology(
     STAIRS,
     PERSON,
     CLUTTER,
+    OUTDOORS,
 ) = range(len(_CLASSES))

@@ -191,15 +191,16 @@ def movers(
     found: list[Mover] = []
     net = p.land.network
 
-    def add(design: Design, line: Array, speed: float) -> None:
-        number = first_instance + len(found)
-        found.append(walk(design, line, speed, float(rng.uniform()), number, net))
+    def add(design: Design, line: Array, speed: float, tilted: bool = False) -> None:
+        number, shift = first_instance + len(found), float(rng.uniform())
+        found.append(walk(design, line, speed, shift, number, net, tilted=tilted))
 
     tractor = p.catalogue.design(p.catalogue.draw(rng, "tractor")[0])
     for field in p.fields("plough")[:1]:
         middle, yaw = p.land.middle(field), float(rng.uniform(0, np.pi))
         reach = 0.13 * float(p.land.radius_m.mean()) * np.array([np.cos(yaw), np.sin(yaw)])
-        add(tractor, racetrack(middle - reach, middle + reach, 5.0), float(rng.uniform(1.6, 2.6)))
+        line = resample(racetrack(middle - reach, middle + reach, 5.0), 0.5)
+        add(tractor, line, float(rng.uniform(1.6, 2.6)), True)
     for name in p.catalogue.draw(rng, "walker", min(walkers, 6)) if walkers else ():
         spoke = p.land.spokes[int(rng.integers(4))]
         add(p.catalogue.design(name), _verge(spoke, rng), float(rng.uniform(1.0, 1.5)))

@@ -22,7 +22,7 @@ def track(rng: np.random.Generator) -> Surface:
 
 
 def grass(rng: np.random.Generator) -> Surface:
-    paints = (8, 9, 13, 11)
+    paints = (9, 13, 9, 11)
     return _toned(stuff(rng, c.GRASS, _GRASS, *paints, scale_m=0.5, contrast=0.3), rng)
 
 
@@ -31,7 +31,7 @@ def soil(rng: np.random.Generator) -> Surface:
 
 
 def wood_floor(rng: np.random.Generator) -> Surface:
-    return _toned(stuff(rng, c.SOIL, _FLOOR, 5, 14, 4, 13, scale_m=0.3, contrast=0.35), rng)
+    return _toned(stuff(rng, c.SOIL, _FLOOR, 5, 14, 13, scale_m=0.3, contrast=0.35), rng)
 
 
 def water(rng: np.random.Generator) -> Surface:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Finish:
     skirting: Surface
 
 
+_POLISHED = ("tiles", "checker", "wood", "concrete")
+
+
 def flooring(rng: np.random.Generator) -> Surface:
     kinds = ("wood", "planks", "tiles", "cloth", "concrete", "mottle", "checker", "brick")
     texture = kinds[int(rng.integers(len(kinds)))]
@@ -51,7 +54,9 @@ def flooring(rng: np.random.Generator) -> Surface:
         "checker": 0.5,
         "brick": 0.24,
     }
-    return stuff(rng, c.FLOOR, (texture,), scale_m=size.get(texture, 1.5), contrast=0.15)
+    floor = stuff(rng, c.FLOOR, (texture,), scale_m=size.get(texture, 1.5), contrast=0.15)
+    # polished floors mirror the lamps and lose depth
+    return replace(floor, shine=float(rng.uniform(0, 0.25)) if texture in _POLISHED else 0.0)
 
 
 def wallpaper(rng: np.random.Generator) -> Surface:

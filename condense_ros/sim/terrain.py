@@ -83,7 +83,7 @@ class TerrainWorld:
         place = country.Placer(self.land, self._ditch, catalogue, builder)
         country.add_landmarks(place, np.random.default_rng([seed, 9103]))
         plants = growth.add_wood(place, np.random.default_rng([seed, 9104]), c.trees)
-        self.permanent = len(builder.mesh().triangles)
+        self.permanent = builder.triangle_count()
         self.season: Season = self.season_of(seed, session)
         growth.add_leaves(builder, plants, self.season)
         rng = np.random.default_rng([seed, session, 9106])

@@ -61,12 +61,15 @@ def walk(
     shift: float,
     instance: int,
     network: Network | None = None,
+    *,
+    tilted: bool = False,
 ) -> Mover:
     """A design that goes round a closed line (P, 2) at a steady speed, on the ground.
 
     Args:
         shift: where on the line it is at time 0, 0..1.
         network: gives the ground's height; level at 0 without.
+        tilted: it stands square to the ground, as machines do; people stand upright.
     """
     closed = np.concatenate([line, line[:1]])
     along = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))]
@@ -74,13 +77,17 @@ def walk(
     s = (np.arange(count) / count + shift) % 1.0 * along[-1]
     xy = np.column_stack([np.interp(s, along, closed[:, i]) for i in (0, 1)])
     ahead = np.roll(xy, -1, axis=0) - np.roll(xy, 1, axis=0)
-    knots = np.tile(np.eye(4), (count, 1, 1))
-    ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-    knots[:, :2, 0] = ahead
-    knots[:, 0, 1], knots[:, 1, 1] = -ahead[:, 1], ahead[:, 0]
-    knots[:, :2, 3] = xy
-    if network is not None:
-        knots[:, 2, 3] = network.height(xy)
+    yaw = np.arctan2(ahead[:, 1], ahead[:, 0])
+    if network is not None and tilted:
+        knots = network.stand(xy, yaw)
+    else:
+        knots = np.tile(np.eye(4), (count, 1, 1))
+        knots[:, 0, 0] = knots[:, 1, 1] = np.cos(yaw)
+        knots[:, 1, 0] = np.sin(yaw)
+        knots[:, 0, 1] = -knots[:, 1, 0]
+        knots[:, :2, 3] = xy
+        if network is not None:
+            knots[:, 2, 3] = network.height(xy)
     return Mover(mesh_of(design, instance), Trajectory(float(along[-1] / speed), knots))
 
 
