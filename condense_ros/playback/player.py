@@ -194,8 +194,7 @@ class Player:
                     return False
                 now_s = time.monotonic()
                 if self._paused:
-                    self._wake.wait(0.1)
-                    self._anchor_s += time.monotonic() - now_s
+                    self._wake.wait(0.1)  # `pause` sets the anchor anew
                     continue
                 rate = self._config.rate
                 due_s = self._anchor_s + (stamp_ns - self._anchor_ns) / SECOND_NS / rate

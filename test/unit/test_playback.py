@@ -224,6 +224,22 @@ def test_pause_and_seek():
     assert [stamp for _, stamp in sent] == STAMPS[6:]
 
 
+def test_a_pause_adds_nothing_to_the_time_after_it():
+    """The next message is due as long after the resume as it would have been after the pause."""
+    sent, player = play(Steps(STAMPS))
+    thread = threading.Thread(target=player.run)
+    thread.start()
+    time.sleep(0.12)
+    player.pause(True)
+    time.sleep(0.08)  # the player is in the middle of a wait
+    resumed_s = time.monotonic()
+    player.pause(False)
+    thread.join(5)
+    assert [stamp for _, stamp in sent] == STAMPS
+    # the anchor of time is the last resume, unless the machine was late
+    assert player._anchor_s <= resumed_s + 0.03 + player.report().behind_s
+
+
 def test_slow_disk_stretches_time_and_is_reported():
     sent, player = play(Steps(STAMPS, delay_s=0.2), prefetch=1)
     report = player.run()
