@@ -1,4 +1,4 @@
-"""What lies outside a building's windows, where lasers reach through panes: ground, hedges, trees."""
+"""What lies outside a building, where lasers reach through panes: ground, hedges, trees."""
 
 from __future__ import annotations
 
