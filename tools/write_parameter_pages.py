@@ -49,6 +49,8 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     "Simulated LiDAR (`rig.lidar`)": [("condense_ros.sim.rig", "LidarSpec", "")],
     "Simulated camera (`rig.cameras`)": [("condense_ros.sim.rig", "CameraSpec", "")],
     "Simulated town (`layout`)": [("condense_ros.sim.world", "WorldConfig", "")],
+    "Simulated building (`layout`)": [("condense_ros.sim.building", "BuildingConfig", "")],
+    "Simulated open country (`layout`)": [("condense_ros.sim.terrain", "TerrainConfig", "")],
     "Relocalisation": [("condense_ros.places.relocalise", "RelocaliseConfig", "")],
 }
 
