@@ -5,7 +5,8 @@ python tools/fuzz_decoders.py --runs 1000000 --json F [--only NAME ...] [--crash
 Each decoder runs in a process of its own: libFuzzer mutates valid messages made by our encoders and
 keeps what reaches new code, then hypothesis draws mutations of its own. An input fails if the
 decoder raises anything but a typed error that names a fix, allocates more than it declares
-(`decoder_targets.Target.limit`), or answers otherwise when other bytes lie around the input in
+(`decoder_targets.Target.limit`; what libraries allocate beside Python shows as growth of the
+process, which may not exceed 1 GiB), or answers otherwise when other bytes lie around the input in
 memory, that is, reads out of bounds. Failing inputs are kept under --crashes. Exit status 1 if any.
 
 Needs `pip install -e .[fuzz]` (atheris; Linux on x86_64).
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,10 @@ INSTRUMENTED = [
     "PIL.JpegImagePlugin",
     "PIL.PngImagePlugin",
 ]
+#: the allocations of one input in so many are traced; all count for the growth of the process
+TRACE_EVERY = 4
+#: no decoder may let its process grow by more, whatever libraries allocate beside Python
+MAX_GROWTH_KIB = 1 << 20
 #: one input in so many is decoded twice more, between other bytes
 SURROUND_EVERY = 8
 MAX_LENGTH = 4096
@@ -68,25 +74,35 @@ class Watch:
         self.name, self.crashes, self.result, self.runs = name, crashes, result, runs
         self.inputs = self.accepted = self.largest = 0
         self.failures: dict[str, str] = {}
+        self.grown = False
         self.start = time.perf_counter()
-        tracemalloc.start()
+        self.settled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def __call__(self, raw: bytes) -> None:
         """Decodes one input."""
         self.inputs += 1
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
+        traced = self.inputs % TRACE_EVERY == 0
+        if traced:
+            tracemalloc.start()
         try:
             outcome = self._attempt(self.target, raw)
-            peak = tracemalloc.get_traced_memory()[1] - before
             self.accepted += outcome[0] == "ok"
-            self.largest = max(self.largest, peak)
-            limit = self.target.limit(len(raw))
-            assert peak <= limit, f"allocated {peak} bytes for {len(raw)}, limit {limit}"
+            if traced:
+                peak = tracemalloc.get_traced_memory()[1]
+                self.largest = max(self.largest, peak)
+                limit = self.target.limit(len(raw))
+                assert peak <= limit, f"allocated {peak} bytes for {len(raw)}, limit {limit}"
             if self.inputs % SURROUND_EVERY == 0:
                 self._surrounded(raw)
         except Exception as error:
             self._failed(raw, error)
+        finally:
+            if traced:
+                tracemalloc.stop()
+        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.settled
+        if growth > MAX_GROWTH_KIB and not self.grown:
+            self.grown = True
+            self._failed(raw, MemoryError(f"the process grew by {growth} KiB"))
         if self.inputs % 5000 == 0 or self.inputs >= self.runs:
             self.save()
 
@@ -101,7 +117,8 @@ class Watch:
 
     def _failed(self, raw: bytes, error: Exception) -> None:
         frames = traceback.extract_tb(error.__traceback__)
-        where = f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "large"
+        where = f"{type(error).__name__} at {at}"
         if where not in self.failures:
             self.failures[where] = f"{error}"[:300]
             self.crashes.mkdir(parents=True, exist_ok=True)
@@ -115,6 +132,7 @@ class Watch:
             "inputs": self.inputs,
             "accepted": self.accepted,
             "largest_allocation": self.largest,
+            "growth_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.settled,
             "failures": self.failures,
             "seconds": time.perf_counter() - self.start,
         }
@@ -213,8 +231,8 @@ def table(decoders: dict[str, Any]) -> list[str]:
     """The account as a table in Markdown."""
     rows = [
         "| decoder | inputs, guided | inputs, drawn | decoded | seconds | edges | largest "
-        "allocation | crashes |",
-        "|---|---|---|---|---|---|---|---|",
+        "allocation | growth | crashes |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, d in decoders.items():
         one, two = d["guided"], d["drawn"]
@@ -223,6 +241,7 @@ def table(decoders: dict[str, Any]) -> list[str]:
             f"| {one['accepted'] + two['accepted']:,} "
             f"| {one.get('seconds', 0) + two.get('seconds', 0):.0f} | {one['edges']} "
             f"| {max(one['largest_allocation'], two['largest_allocation']) / 1e6:.2f} MB "
+            f"| {max(one.get('growth_kib', 0), two.get('growth_kib', 0)) * 1024 / 1e6:.0f} MB "
             f"| {len(one['failures']) + len(two['failures'])} |"
         )
     return rows

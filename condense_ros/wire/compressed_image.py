@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import cv2
@@ -51,12 +52,33 @@ def _check_picture(data: bytes) -> tuple[int, int]:
             f"picture of {len(data)} bytes claims {width}x{height} pixels",
             "check the camera driver and the link; the message was cut short or altered",
         )
+    if not jpeg:
+        _check_png(data)
     if jpeg and not _whole_jpeg(data):
         raise WireError(
             f"JPEG of {len(data)} bytes has no end",
             "check the camera driver and the link; the message was cut short",
         )
     return width, height
+
+
+def _check_png(data: bytes) -> None:
+    """Walks the chunks of a PNG: OpenCV would set aside whatever length a damaged one claims."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(
+            data[end - 4 : end], "big"
+        ):
+            break
+        if kind == b"IEND":
+            return
+        at = end
+    raise WireError(
+        f"PNG of {len(data)} bytes is damaged at byte {at}",
+        "check the camera driver and the link; the message was cut short or altered",
+    )
 
 
 def _decompress(data: bytes, flags: int) -> npt.NDArray[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import cv2
 import numpy as np
 import pytest
@@ -299,6 +301,24 @@ def test_a_short_picture_does_not_claim_millions_of_pixels():
             data = cv2.imencode(suffix, np.zeros(shape, np.uint8))[1].tobytes()
             raw = with_picture(data)
             assert wire.check_compressed_image(raw)[1:] == (4000, 3000)
+
+
+def test_a_png_chunk_that_claims_gigabytes():
+    """OpenCV would set its length aside before it finds that the bytes are not there."""
+    png = bytearray(cv2.imencode(".png", smooth_picture())[1].tobytes())
+    at = png.index(b"IDAT") - 4
+    png[at] = 0x70  # 1.9 GB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WireError, match=f"is damaged at byte {at}"):
+        wire.decode_compressed_image(with_picture(bytes(png), "png"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_bit_flipped_in_a_png_is_found_without_decoding():
+    png = bytearray(cv2.imencode(".png", smooth_picture())[1].tobytes())
+    png[len(png) // 2] ^= 4
+    with pytest.raises(WireError, match="is damaged at byte"):
+        wire.check_compressed_image(with_picture(bytes(png), "png"))
 
 
 def with_picture(data: bytes, format: str = "jpeg"):
