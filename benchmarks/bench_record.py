@@ -1,6 +1,6 @@
 """How fast the recorder writes: the same as `condense bench record`.
 
-python benchmarks/bench_record.py [--json F] [--folder DIR] [--seconds 10]
+python benchmarks/bench_record.py [--json F] [--folder DIR] [--seconds 10] [--no-live]
 """
 
 import typer

@@ -16,6 +16,7 @@ from condense_ros.bags.latched import Latched
 from condense_ros.bags.metadata import FileStats, metadata_text
 from condense_ros.bags.queue import Item, MessageQueue
 from condense_ros.bags.segment import Segment
+from condense_ros.bags.threads import name_this_thread
 from condense_ros.errors import BagError, CondenseError, StorageFull
 from condense_ros.files import NO_ROOM, write_atomically
 
@@ -63,7 +64,9 @@ class BagOutput:
             self._write(self._metadata())
         except (OSError, StorageFull) as error:
             raise self._typed(error) from error
-        self._disk = ThreadPoolExecutor(1, "bag-sync")
+        self._disk = ThreadPoolExecutor(
+            1, "bag-sync", initializer=name_this_thread, initargs=("bag-sync",)
+        )
         self._syncing: Future[bool] = self._submit(lambda: True)
 
     @property

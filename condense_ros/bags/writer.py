@@ -16,6 +16,7 @@ from condense_ros.bags.kinds import TopicKind, check_same, known_kind
 from condense_ros.bags.output import BagOutput
 from condense_ros.bags.pairs import PAIR_TOPIC, PAIR_TYPE, PairRecord
 from condense_ros.bags.queue import Item, MessageQueue
+from condense_ros.bags.threads import name_this_thread
 from condense_ros.errors import BagError, CondenseError
 from condense_ros.wire import cdr
 
@@ -208,6 +209,7 @@ class BagWriter:
     # the writer thread's side
 
     def _run(self) -> None:
+        name_this_thread("bag-writer")
         try:
             self._loop()
         # a bug must not leave the account open or the caller without a word

@@ -6,6 +6,7 @@ memory: as fast as the recorder takes it, and paced at its true rate.
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import tempfile
@@ -91,6 +92,8 @@ def measure(parent: Path, seconds: float, rounds: int = 3) -> dict[str, Any]:
     shares = [run["rate_mb_s"] / alone for run, alone in zip(fast, disk, strict=True)]
     return {
         "seconds": seconds,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
         "disk_mb_s": {"median": statistics.median(disk), "runs": disk},
         "copy_mb_s": copy_rate(IMAGE_BYTES),
         "from_memory": fast,
