@@ -113,6 +113,8 @@ class Assets:
         scale_m: float = 0.5,
         reflectance: tuple[float, float] = (0.08, 0.6),
         glass: float = 0.0,
+        retro: tuple[float, float] = (0.0, 0.0),
+        shine: float = 0.0,
         contrast: float = 0.25,
         spread: float = 0.25,
     ) -> Surface:
@@ -136,4 +138,6 @@ class Assets:
             float(g.uniform(*reflectance)),
             glass,
             contrast,
+            float(g.uniform(*retro)),
+            shine,
         )

@@ -70,12 +70,12 @@ def style(name: str) -> Style:
 def house_look(assets: Assets, name: str, tone: int) -> dict[str, Surface]:
     """Paints of a style's houses in one of its tones."""
     b, rng = classes.BUILDING, asset_rng(f"{name} paint {tone}")
-    texture = str(rng.choice(["brick", "plain", "mottle", "tiles", "stripes"]))
-    size = {"brick": 0.28, "tiles": 0.9, "stripes": 0.3, "mottle": 2.0, "plain": 1.0}[texture]
+    texture = str(rng.choice(["brick", "render", "concrete", "planks", "tiles", "mottle"]))
+    size = {"brick": 0.28, "tiles": 0.9, "planks": 0.3, "mottle": 2.0}.get(texture, 1.0)
     return {
         "wall": assets.paint(rng, b, texture, (), (0, 1, 3, 10), scale_m=size),
-        "trim": assets.paint(rng, b, "plain mottle", (0, 2, 10, 5, 8)),
-        "door": assets.paint(rng, b, "plain stripes", scale_m=0.2),
+        "trim": assets.paint(rng, b, "plain concrete wood", (0, 2, 10, 5, 8)),
+        "door": assets.paint(rng, b, "planks wood plain", scale_m=0.2),
         "glass": assets.paint(
             rng,
             b,
@@ -87,7 +87,7 @@ def house_look(assets: Assets, name: str, tone: int) -> dict[str, Surface]:
             glass=0.6,
             contrast=0.4,
         ),
-        "roof": assets.paint(rng, b, "stripes brick", (4, 2, 5, 1), (4, 2, 6), scale_m=0.3),
+        "roof": assets.paint(rng, b, "stripes brick asphalt", (4, 2, 5, 1), (4, 2, 6), scale_m=0.3),
         "metal": assets.paint(rng, b, "plain", (1, 2, 8, 12, 4)),
     }
 

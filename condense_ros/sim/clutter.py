@@ -28,8 +28,8 @@ def thing(name: str, kind: str) -> Model:
 def look(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]:
     c = classes.CLUTTER
     return {
-        "a": assets.paint(rng, c, "plain stripes mottle", scale_m=0.25),
-        "b": assets.paint(rng, c, "plain mottle checker", scale_m=0.3),
+        "a": assets.paint(rng, c, "plain stripes wood concrete", scale_m=0.25),
+        "b": assets.paint(rng, c, "plain gravel planks", scale_m=0.3, retro=(0.0, 0.3)),
         "dark": assets.paint(rng, c, "plain", (15, 2, 1)),
     }
 

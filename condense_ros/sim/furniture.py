@@ -18,7 +18,7 @@ METAL = (0, 1, 2, 8, 12)
 
 def metal(assets: Assets, rng: np.random.Generator) -> Surface:
     """The paint of poles."""
-    return assets.paint(rng, classes.POLE, "plain mottle", METAL, scale_m=0.3)
+    return assets.paint(rng, classes.POLE, "plain wood concrete", METAL, scale_m=0.3)
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +58,7 @@ def signal(name: str) -> Model:
 def sign(name: str) -> Model:
     """A traffic sign facing +x: disc, triangle, octagon, a pair of them, or a large board."""
     rng, shapes = asset_rng(name), Shapes()
-    kind = int(rng.choice(4, p=[0.4, 0.25, 0.15, 0.2]))
+    kind = int(rng.choice(4, p=[0.44, 0.27, 0.17, 0.12]))
     corners, size = (24, 3, 4, 4)[kind], float(rng.uniform(0.38, 0.5))
     height = float(rng.uniform(2.2, 2.7))
 
@@ -87,7 +87,7 @@ def post_look(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]:
     """Paints of lamps, signals and signs."""
     s = classes.SIGN
     plate = assets.paint(
-        rng, s, "plain stripes checker", (), (), scale_m=0.3, reflectance=(0.3, 0.98)
+        rng, s, "plain stripes", (), (), scale_m=0.5, reflectance=(0.3, 0.9), retro=(0.2, 0.9)
     )
     return {
         "pole": metal(assets, rng),
@@ -104,8 +104,8 @@ def add_fence(
 ) -> None:
     """Posts, rails and bars or slats with gaps between them, along x from 0 to `length`."""
     rng = asset_rng(name)
-    gap, thick = float(rng.uniform(0.16, 0.3)), float(rng.uniform(0.02, 0.05))
-    wide = float(rng.uniform(0.25, 0.5)) * gap
+    gap, thick = float(rng.uniform(0.14, 0.32)), float(rng.uniform(0.02, 0.04))
+    wide = float(rng.uniform(0.16, 0.36)) * gap
     cap = float(rng.uniform(0.03, 0.12))
     posts = np.append(np.arange(0, length - 0.5, 2.0), length - 0.06)
     low = np.column_stack([posts - 0.06, np.full(len(posts), -0.06), np.full(len(posts), -0.4)])
@@ -123,7 +123,7 @@ def add_fence(
 
 
 def fence_paint(assets: Assets, rng: np.random.Generator) -> Surface:
-    return assets.paint(rng, classes.FENCE, "plain mottle stripes", scale_m=0.2)
+    return assets.paint(rng, classes.FENCE, "plain wood planks", scale_m=0.2)
 
 
 def add_wall(
@@ -150,6 +150,6 @@ def add_wall(
 
 def wall_paints(assets: Assets, rng: np.random.Generator) -> tuple[Surface, Surface]:
     body = assets.paint(
-        rng, classes.WALL, "brick mottle plain tiles", (0, 1, 3, 4, 14), (0, 1, 5), scale_m=0.3
+        rng, classes.WALL, "brick render concrete tiles", (0, 1, 3, 4, 14), (0, 1, 5), scale_m=0.3
     )
-    return body, assets.paint(rng, classes.WALL, "plain mottle", (0, 1, 10))
+    return body, assets.paint(rng, classes.WALL, "plain concrete", (0, 1, 10))

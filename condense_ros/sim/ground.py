@@ -190,10 +190,10 @@ def _soils(assets: Assets, rng: np.random.Generator) -> list[Surface]:
     """Meadow, rank grass, bare earth and gravel."""
     t = classes.TERRAIN
     return [
-        assets.paint(rng, t, "mottle", (9, 13), (13, 8, 5), scale_m=1.2),
-        assets.paint(rng, t, "leaf", (13, 9), (5, 14), scale_m=0.5),
+        assets.paint(rng, t, "grass", (9, 13), (13, 8, 5), scale_m=1.2),
+        assets.paint(rng, t, "grass", (13, 9), (5, 14), scale_m=0.5),
         assets.paint(rng, t, "mottle", (14, 5), (9, 1), scale_m=2.0),
-        assets.paint(rng, t, "mottle tiles", (0, 1, 3), (1, 14), scale_m=0.3),
+        assets.paint(rng, t, "gravel", (0, 1, 3), (1, 14), scale_m=0.3),
     ]
 
 

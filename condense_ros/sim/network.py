@@ -107,7 +107,7 @@ def make_network(
     edges += [(i * rows + j, (i + 1) * rows + j) for i in range(columns - 1) for j in range(rows)]
     edges = _thin(rng, edges, len(nodes), len(edges) // 6)
     half_road = rng.choice([5.1, 5.4, 6.0], len(edges), p=[0.4, 0.4, 0.2])
-    half_street = half_road + rng.uniform(3.3, 4.6, len(edges))
+    half_street = half_road + rng.uniform(3.6, 4.8, len(edges))
     wave = rng.uniform(120, 260, 4)
     heading = rng.uniform(0, 2 * np.pi, 4)
     hills = np.column_stack(

@@ -89,8 +89,8 @@ def person_look(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]:
     """Clothes."""
     p = classes.PERSON
     return {
-        "coat": assets.paint(rng, p, "plain stripes checker mottle", scale_m=0.12),
-        "trousers": assets.paint(rng, p, "plain mottle", scale_m=0.2),
+        "coat": assets.paint(rng, p, "cloth plain stripes checker", scale_m=0.12),
+        "trousers": assets.paint(rng, p, "plain cloth", scale_m=0.2),
         "skin": assets.paint(rng, p, "plain", (14, 3, 5)),
         "bag": assets.paint(rng, p, "plain checker", scale_m=0.1),
     }

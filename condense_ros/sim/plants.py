@@ -6,7 +6,7 @@ that is how a later session's season is made without moving a single trunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -91,10 +91,10 @@ def tree(name: str) -> Plant:
             centre = np.r_[lean * 0.7, fork + 0.55 * (height - fork)] + direction
             size = crown * float(rng.uniform(0.4, 0.7))
             limb = np.array([np.r_[lean * 0.4, fork], centre])
-            shapes.add("bark", tube(limb, [0.5 * radius, 0.03], 4))
+            shapes.add("limb", tube(limb, [0.5 * radius, 0.03], 4))
             n = int(70 * size**1.7) + 40
             for twig in centre + _shell(rng, 2, 0.5) * size * 0.8:
-                shapes.add("bark", tube(np.array([centre, twig]), [0.03, 0.012], 3))
+                shapes.add("limb", tube(np.array([centre, twig]), [0.03, 0.012], 3))
             points = centre + _shell(rng, n, 0.35) * size * [1, 1, 0.8]
             leaf.append(leaf_faces(points, rng.uniform(0.2, 0.4, n), rng))
     leaves = np.concatenate(leaf)
@@ -124,7 +124,7 @@ def add_hedge(
 ) -> None:
     """A clipped hedge along x from 0 to `length`, `height` times `grown` high, bumpy all over."""
     style = asset_rng(name)
-    half, bump = float(style.uniform(0.24, 0.42)), float(style.uniform(0.03, 0.08))
+    half, bump = float(style.uniform(0.32, 0.55)), float(style.uniform(0.05, 0.1))
     half, height = half * (0.7 + 0.3 * grown), height * grown
     # the outline from foot to foot, carried along x, every point pushed in or out
     outline = np.array([[-half, -0.3], [-half, 0.3 * height], [-half, 0.7 * height],
@@ -146,10 +146,12 @@ def add_hedge(
     builder.add(leaf_faces(centres, rng.uniform(0.1, 0.22, n), rng), look, T)
 
 
-def bark(assets: Assets, rng: np.random.Generator) -> Surface:
-    return assets.paint(
-        rng, classes.TRUNK, "mottle brick stripes", (5, 14, 1, 0), (2, 5, 1, 13), scale_m=0.3
+def bark(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]:
+    """Paints of a tree's wood; limbs inside the crown count as foliage."""
+    trunk = assets.paint(
+        rng, classes.TRUNK, "mottle brick wood", (5, 14, 1, 0), (2, 5, 1, 13), scale_m=0.3
     )
+    return {"bark": trunk, "limb": replace(trunk, semantic=classes.FOLIAGE)}
 
 
 def foliage(assets: Assets, rng: np.random.Generator, semantic: int, season: int) -> Surface:
@@ -157,7 +159,7 @@ def foliage(assets: Assets, rng: np.random.Generator, semantic: int, season: int
     return assets.paint(
         rng,
         semantic,
-        "leaf",
+        "leaf grass",
         SEASONS[season],
         (*SEASONS[season], 5, 11),
         scale_m=0.6,

@@ -183,7 +183,7 @@ class SessionPart:
         per = side.length
         bins = ("bin", "bin", "box", "basket")
         for what, mean in (
-            ("sign", per / 26),
+            ("sign", per / 34),
             ("clutter", per / 22),
             ("bicycle", per / 26),
             ("person", per / 200 * config.people_per_100m),

@@ -75,7 +75,7 @@ class Layout:
         instance = self.builder.begin()
         T = plants.standing(plants.turned(T, rng), scale)
         model = plants.tree(name)
-        model.wood.add(self.builder, T, {"bark": plants.bark(self.assets, rng)})
+        model.wood.add(self.builder, T, plants.bark(self.assets, rng))
         self.growth.append(Growth("tree", name, T, instance, (scale,)))
         return model.radius_m * scale
 
@@ -134,13 +134,13 @@ class Side:
 
 def fill_lots(side: Side, styles: list[str], rng: np.random.Generator) -> None:
     """Rows of equal houses, villas in gardens, apartment blocks, or a park behind a border."""
-    layout, s = side.layout, CLEAR_M + float(rng.uniform(0, 3))
-    while s < side.length - CLEAR_M:
-        kind = str(rng.choice(["row", "villas", "blocks", "open"], p=[0.45, 0.27, 0.18, 0.1]))
+    layout, s = side.layout, 8.0 + float(rng.uniform(0, 2))
+    while s < side.length - 12.0:
+        kind = str(rng.choice(["row", "villas", "blocks", "open"], p=[0.43, 0.3, 0.15, 0.12]))
         name, tone = styles[int(rng.integers(len(styles)))], int(rng.integers(3))
         style = buildings.style(name)
         if kind == "open":
-            width = float(rng.uniform(8, 18))
+            width = float(rng.uniform(10, 26))
             end = min(s + width, side.length - CLEAR_M)
             if end - s > 4:
                 _border(side, s, end, rng)
@@ -149,20 +149,20 @@ def fill_lots(side: Side, styles: list[str], rng: np.random.Generator) -> None:
         low, high = {"row": (2, 4), "villas": (3, 5), "blocks": (5, 8)}[kind]
         bays = int(rng.integers(low, high))
         width = bays * style.bay_m
-        setback = {"row": float(rng.choice([0.3, 2.6])), "villas": float(rng.uniform(3.5, 6)),
-                   "blocks": float(rng.choice([0.3, 4.0]))}[kind]  # fmt: skip
+        setback = {"row": float(rng.choice([0.3, 2.8])), "villas": float(rng.uniform(3.5, 9)),
+                   "blocks": float(rng.choice([0.3, 4.0, 8.0]))}[kind]  # fmt: skip
         gap = {"row": 0.0, "villas": float(rng.uniform(3, 6)), "blocks": 5.0}[kind]
         many = {"row": int(rng.integers(3, 8)), "villas": int(rng.integers(2, 5)), "blocks": 2}
-        fence = str(rng.choice(["hedge", "fence", "wall", "none"], p=[0.32, 0.32, 0.22, 0.14]))
+        fence = str(rng.choice(["hedge", "fence", "wall", "none"], p=[0.33, 0.39, 0.2, 0.08]))
         model = buildings.house(name, bays)
         look = buildings.house_look(layout.assets, name, tone)
         for _ in range(many[kind]):
             front = side.street + setback
-            if s + width > side.length - CLEAR_M:
-                s += 3.0
+            if s + width > side.length - 8.0:
+                s += 1.5
                 break
             if not side.claim(layout.taken, s, s + width, front, front + style.depth_m):
-                s += 3.0
+                s += 1.5
                 continue
             layout.builder.begin()
             model.add(layout.builder, side.at(s, front, z=0.08), look)
@@ -181,14 +181,14 @@ def _border(
     """Hedge, fence or wall at the back of the pavement, with a gate left open."""
     layout, assets = side.layout, side.layout.assets
     s1 = min(s1, side.length - CLEAR_M)
-    if s1 - s0 < 2 or not side.claim(layout.taken, s0, s1, side.street + 0.3, side.street + 1.2):
+    if s1 - s0 < 2 or not side.claim(layout.taken, s0, s1, side.street + 0.3, side.street + 1.4):
         return
-    kind = kind or str(rng.choice(["hedge", "fence", "wall"], p=[0.4, 0.35, 0.25]))
+    kind = kind or str(rng.choice(["hedge", "fence", "wall"], p=[0.38, 0.4, 0.22]))
     gate = float(rng.uniform(s0 + 0.5, max(s0 + 0.6, s1 - 2.0)))
     name = assets.draw(rng, kind) if kind != "none" else ""
     fence, wall = furniture.fence_paint(assets, rng), furniture.wall_paints(assets, rng)
-    height = float(rng.uniform(*((0.8, 1.7) if kind != "wall" else (0.6, 1.9))))
-    t = side.street + (0.75 if kind == "hedge" else 0.55)
+    height = float(rng.uniform(*((0.9, 1.8) if kind != "wall" else (0.6, 1.7))))
+    t = side.street + (0.85 if kind == "hedge" else 0.55)
     for a, b in ((s0, gate), (gate + 1.4, s1)):
         if b - a < 1.0 or kind == "none":
             continue
@@ -269,7 +269,7 @@ def fill_open_land(layout: Layout, rng: np.random.Generator) -> None:
     """Trees and bushes wherever nothing else is."""
     net, taken = layout.network, layout.taken
     low, high = net.nodes.min(axis=0) - 30, net.nodes.max(axis=0) + 30
-    xy = rng.uniform(low, high, (int(np.prod(high - low) / 320), 2))
+    xy = rng.uniform(low, high, (int(np.prod(high - low) / 220), 2))
     distance, edge = net.offsets(xy)
     for (x, y), d, e in zip(xy, distance, edge, strict=True):
         if d < net.half_street[e] + 2.5 or not taken.clear(x, y, 0, 1.2, 1.2):

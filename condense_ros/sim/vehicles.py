@@ -188,13 +188,19 @@ def bicycle(name: str, ridden: bool = False) -> Model:
 def car_look(assets: Assets, rng: np.random.Generator, semantic: int) -> dict[str, Surface]:
     """Paints of a car or van."""
     return {
-        "body": assets.paint(rng, semantic, "plain", reflectance=(0.05, 0.8), contrast=0.12),
-        "box": assets.paint(rng, semantic, "plain stripes", scale_m=0.6, reflectance=(0.1, 0.8)),
+        "body": assets.paint(
+            rng, semantic, "plain", reflectance=(0.05, 0.8), shine=0.35, contrast=0.12
+        ),
+        "box": assets.paint(
+            rng, semantic, "plain stripes cloth", scale_m=0.6, reflectance=(0.1, 0.8)
+        ),
         "glass": assets.paint(
             rng, semantic, "mottle", (2, 12, 15, 1), reflectance=(0.03, 0.12), glass=0.6
         ),
         "rubber": assets.paint(rng, semantic, "plain", (15, 2), reflectance=(0.03, 0.12)),
-        "lamp": assets.paint(rng, semantic, "plain", (6, 10, 0), reflectance=(0.5, 0.95)),
+        "lamp": assets.paint(
+            rng, semantic, "plain", (6, 10, 0), reflectance=(0.5, 0.95), retro=(0.0, 0.5)
+        ),
     }
 
 
@@ -205,7 +211,7 @@ def bicycle_look(assets: Assets, rng: np.random.Generator) -> dict[str, Surface]
         "frame": assets.paint(rng, b, "plain", reflectance=(0.1, 0.7)),
         "rubber": assets.paint(rng, b, "plain", (15, 2), reflectance=(0.05, 0.3)),
         "bag": assets.paint(rng, b, "plain mottle checker", scale_m=0.1),
-        "coat": assets.paint(rng, b, "plain stripes checker mottle", scale_m=0.12),
+        "coat": assets.paint(rng, b, "cloth plain stripes checker", scale_m=0.12),
         "trousers": assets.paint(rng, b, "plain"),
         "skin": assets.paint(rng, b, "plain", (14, 3, 5)),
     }

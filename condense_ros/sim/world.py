@@ -32,11 +32,11 @@ class WorldConfig:
     hill_m: float = parameter(2.0, "largest height of the hills", low=0, high=10)
     styles: int = parameter(9, "kinds of houses in the town", low=1, high=200)
     parked: float = parameter(0.5, "share of parking places that are taken", low=0, high=1)
-    people_per_100m: float = parameter(3.0, "standing per 100 m of street", low=0, high=100)
+    people_per_100m: float = parameter(4.0, "standing per 100 m of street", low=0, high=100)
     trees: float = parameter(0.55, "share of tree places that hold one", low=0, high=1)
     cars_per_km: float = parameter(9.0, "cars and vans that drive", low=0, high=40)
     cyclists_per_km: float = parameter(2.0, "bicycles that are ridden", low=0, high=20)
-    walkers_per_km: float = parameter(18.0, "people who walk", low=0, high=200)
+    walkers_per_km: float = parameter(24.0, "people who walk", low=0, high=200)
     movers: float = parameter(1.0, "factor to all that moves; 0: nothing does", low=0, high=4)
 
 

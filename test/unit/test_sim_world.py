@@ -172,7 +172,7 @@ def test_noise_and_dropout_do_what_their_names_say() -> None:
     fewer = sweep(dropout=1.0).frame(T, 1).cloud
     error = np.linalg.norm(noisy.xyz, axis=1) - np.linalg.norm(full.xyz, axis=1)
     assert error.std() == pytest.approx(0.05, rel=0.03)
-    assert 0.5 * len(full) < len(fewer) < 0.97 * len(full)
+    assert 0.5 * len(full) < len(fewer) < 0.985 * len(full)
     # far returns are the first to go missing
     far, kept_far = ((np.linalg.norm(c.xyz, axis=1) > 30).sum() for c in (full, fewer))
     assert kept_far / far < 0.9 * (len(fewer) - kept_far) / (len(full) - far)
