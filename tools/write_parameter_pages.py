@@ -23,6 +23,7 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
         ("condense_ros.bags", "RecordConfig", "record."),
         ("condense_ros.capture", "TriggerConfig", "trigger."),
         ("condense_ros.capture", "RingConfig", "ring."),
+        ("condense_ros.nodes.calibration_observer", "CalibrationWatchConfig", "calibration."),
     ],
     "replay_node (`condense replay PATH -p NAME=VALUE`)": [
         ("condense_ros.playback", "PlaybackConfig", ""),

@@ -4,7 +4,7 @@ from condense_ros.capture.calibration import CalibrationState
 from condense_ros.capture.capture import Capture
 from condense_ros.capture.config import CaptureConfig
 from condense_ros.capture.counts import CaptureReport, ContextCount
-from condense_ros.capture.pairs import PairObserver
+from condense_ros.capture.pairs import PairObserver, SeenPair
 from condense_ros.capture.ring import RingConfig, RingState, Snapshot
 from condense_ros.capture.trigger import TriggerConfig
 
@@ -17,6 +17,7 @@ __all__ = [
     "PairObserver",
     "RingConfig",
     "RingState",
+    "SeenPair",
     "Snapshot",
     "TriggerConfig",
 ]

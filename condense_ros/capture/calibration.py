@@ -19,6 +19,10 @@ _RECENT = 64
 _T_OPTICAL_BODY = se3(R_OPTICAL_BODY, np.zeros(3))
 
 
+#: intrinsics of a camera, and (4, 4) T_cam_points
+View = tuple[CameraModel, Array]
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """What calibration needs to know of an image: where, when, how large; no pixels."""
@@ -76,10 +80,10 @@ class CalibrationState:
             )
         return camera
 
-    def identify(
+    def views(
         self, images: Mapping[str, tuple[str, ImageFacts]], cloud_frame: str, depth: bool
-    ) -> str:
-        """The calibration id of a pair, as `BagDataset` computes it when it reads the pair.
+    ) -> dict[str, View]:
+        """Calibration of every camera of a pair.
 
         Args:
             images: camera name -> (camera_info topic, image).
@@ -90,7 +94,7 @@ class CalibrationState:
             CalibrationMissing: intrinsics or extrinsics of a camera are not known.
         """
         T_frame_cloud = _T_OPTICAL_BODY if depth else np.eye(4)
-        found: list[tuple[str, CameraModel, Array]] = []
+        found: dict[str, View] = {}
         for name, (topic, image) in images.items():
             camera = self.camera(topic, image)
             if not image.frame_id or not cloud_frame:
@@ -99,17 +103,21 @@ class CalibrationState:
                     "set frame_id in the drivers, so that tf can place them",
                 )
             T = self.tf.lookup(image.frame_id, cloud_frame, image.stamp_ns) @ T_frame_cloud
-            found.append((name, camera, T))
+            found[name] = (camera, T)
+        return found
+
+    def identify(self, views: Mapping[str, View]) -> str:
+        """The calibration id of a pair, as `BagDataset` computes it when it reads the pair."""
         state = tuple(
-            (name, c.model, c.width, c.height, c.K.tobytes(), c.D.tobytes(), T.tobytes())
-            for name, c, T in found
+            (name, c.width, c.height, c.K.tobytes(), c.D.tobytes(), T.tobytes())
+            for name, (c, T) in views.items()
         )
         if self._cached is None or self._cached[0] != state:
-            self._cached = (state, _identify(found))
+            self._cached = (state, _identify(views))
         return self._cached[1]
 
 
-def _identify(found: list[tuple[str, CameraModel, Array]]) -> str:
+def _identify(views: Mapping[str, View]) -> str:
     return calibration_id(
         tuple(
             # a picture of the right shape that takes no memory
@@ -120,6 +128,6 @@ def _identify(found: list[tuple[str, CameraModel, Array]]) -> str:
                 camera,
                 T,
             )
-            for name, camera, T in found
+            for name, (camera, T) in views.items()
         )
     )

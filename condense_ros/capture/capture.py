@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from condense_ros.bags import PairRecord, RecordConfig
+from condense_ros.capture.calibration import View
 from condense_ros.capture.config import CaptureConfig, roles
 from condense_ros.capture.context import Context
 from condense_ros.capture.counts import CaptureReport
@@ -84,7 +85,13 @@ class Capture:
         self._pairing = Pairing(config, self._roles, self.info_topics, self._on_pair, self._notes)
         self._context = Context(self._pairing.calibration, self._notes)
         self._book = PairBook(
-            config, self._trigger, self._recording, self._context.odometry, observer, self._notes
+            config,
+            self._trigger,
+            self._recording,
+            self._context.odometry,
+            self._pairing,
+            observer,
+            self._notes,
         )
         self._latched = Latched()
         self._refused: dict[str, Counter[str]] = {topic: Counter() for topic in self._roles}
@@ -277,9 +284,9 @@ class Capture:
         with self._lock:
             self._pairing.resolve(final)
 
-    def _on_pair(self, record: PairRecord, match: Match) -> None:
+    def _on_pair(self, record: PairRecord, match: Match, views: Mapping[str, View]) -> None:
         self._ring.add_pair(record, match.log_ns)
-        self._book.take(record, match)
+        self._book.take(record, match, views)
 
     # account
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from condense_ros.bags import PairRecord
-from condense_ros.capture.calibration import CalibrationState, ImageFacts
+from condense_ros.capture.calibration import CalibrationState, ImageFacts, View
 from condense_ros.capture.config import CaptureConfig
 from condense_ros.capture.messages import Message
 from condense_ros.capture.notes import Notes
 from condense_ros.errors import CalibrationMissing
-from condense_ros.geometry import Array
+from condense_ros.geometry import Array, interpolate_pose
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,27 @@ class Match:
     arrived_s: float
 
 
+@dataclass(frozen=True)
+class Motion:
+    """Poses (4, 4) of the sensor of the points in the world frame at increasing stamps."""
+
+    stamps_ns: tuple[int, ...]
+    T_world_points: tuple[Array, ...]
+
+    def at(self, stamp_ns: int) -> Array | None:
+        """The pose at a stamp, interpolated; None outside the poses there are."""
+        after = bisect_left(self.stamps_ns, stamp_ns)
+        if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
+            return self.T_world_points[after]
+        if after in (0, len(self.stamps_ns)):
+            return None
+        begin, end = self.stamps_ns[after - 1], self.stamps_ns[after]
+        fraction = (stamp_ns - begin) / (end - begin)
+        return interpolate_pose(
+            self.T_world_points[after - 1], self.T_world_points[after], fraction
+        )
+
+
 class Pairing:
     """Completes matches in order; gives up on those that wait longer than `transform_wait_s`.
 
@@ -42,7 +64,7 @@ class Pairing:
         config: see there.
         roles: matched topic -> role.
         info_topics: camera_info topic of every image and depth topic.
-        on_pair: gets (record, match) of every complete pair.
+        on_pair: gets (record, match, calibration by camera name) of every complete pair.
         notes: where problems are told.
     """
 
@@ -51,7 +73,7 @@ class Pairing:
         config: CaptureConfig,
         roles: Mapping[str, str],
         info_topics: Mapping[str, str],
-        on_pair: Callable[[PairRecord, Match], None],
+        on_pair: Callable[[PairRecord, Match, Mapping[str, View]], None],
         notes: Notes,
     ) -> None:
         self._config = config
@@ -100,7 +122,8 @@ class Pairing:
                 if role.startswith("image/")
             }
             depth = not self._config.points_topic
-            identity = self.calibration.identify(images, pivot.frame_id, depth)
+            views = self.calibration.views(images, pivot.frame_id, depth)
+            identity = self.calibration.identify(views)
         except CalibrationMissing as error:
             if expired:
                 self.undone[reason] += 1
@@ -123,7 +146,7 @@ class Pairing:
             self._config.world_frame if pose is not None else "",
             pivot.frame_id,
         )
-        self._on_pair(record, match)
+        self._on_pair(record, match, views)
         return True
 
     def _pose(self, stamp_ns: int) -> Array | None:
@@ -136,3 +159,22 @@ class Pairing:
         if not config.world_frame:
             return None
         return self.calibration.tf.lookup(config.world_frame, config.base_frame, stamp_ns)
+
+    def motion(self, frame_id: str, stamp_ns: int, half_ns: int, count: int) -> Motion:
+        """Poses of a frame in `world_frame` around a stamp, where tf knows them.
+
+        Args:
+            half_ns: reach before and after the stamp.
+            count: poses on either side.
+        """
+        stamps, poses = [], []
+        if self._config.world_frame:
+            for k in range(-count, count + 1):
+                at = stamp_ns + k * half_ns // count
+                try:
+                    T = self.calibration.tf.lookup(self._config.world_frame, frame_id, at)
+                except CalibrationMissing:
+                    continue
+                stamps.append(at)
+                poses.append(T)
+        return Motion(tuple(stamps), tuple(poses))

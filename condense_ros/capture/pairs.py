@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from condense_ros.bags import PairRecord
+from condense_ros.capture.calibration import View
 from condense_ros.capture.config import CaptureConfig
 from condense_ros.capture.messages import Message
 from condense_ros.capture.notes import Notes
-from condense_ros.capture.pairing import Match
+from condense_ros.capture.pairing import Match, Motion, Pairing
 from condense_ros.capture.recording import Recording
 from condense_ros.capture.trigger import OdometryTrack, Trigger
 
 _log = logging.getLogger(__name__)
+#: motion told to the observer: so far before and after the stamp, so many poses on either side
+_MOTION_NS, _MOTION_POSES = 150_000_000, 6
+
+
+@dataclass(frozen=True)
+class SeenPair:
+    """A complete pair with all that is known of it.
+
+    Attributes:
+        record: as it is recorded.
+        messages: by role: points, depth, image/NAME.
+        views: calibration by camera name.
+        motion: of the sensor of the points, around the pair's stamp.
+    """
+
+    record: PairRecord
+    messages: Mapping[str, Message]
+    views: Mapping[str, View]
+    motion: Motion
 
 
 class PairObserver(Protocol):
     """Looks at every pair as it is completed, for instance to watch the calibration."""
 
-    def pair(self, record: PairRecord, messages: Mapping[str, Message]) -> None:
-        """Takes a pair and its messages by topic; must return soon."""
+    def pair(self, pair: SeenPair) -> None:
+        """Takes a pair; must return soon."""
         ...
 
     def diagnose(self) -> list[str]:
@@ -47,10 +68,12 @@ class PairBook:
         trigger: Trigger,
         recording: Recording,
         odometry: OdometryTrack,
+        pairing: Pairing,
         observer: PairObserver | None,
         notes: Notes,
     ) -> None:
         self._config = config
+        self._pairing = pairing
         self._trigger, self._recording, self._odometry = trigger, recording, odometry
         self._observer = observer
         self._notes = notes
@@ -64,13 +87,13 @@ class PairBook:
         self.pairs = self.without_pose = self.untriggered = 0
         self.calibration_ids = []
 
-    def take(self, record: PairRecord, match: Match) -> None:
+    def take(self, record: PairRecord, match: Match, views: Mapping[str, View]) -> None:
         """Takes the next pair."""
         self.completed += 1
         stamps = [facts.stamp_ns for facts in match.facts.values()]
         self.skew_ms = (max(stamps) - min(stamps)) / 1e6
         if self._observer is not None:
-            self._show(self._observer, record, match)
+            self._show(self._observer, record, match, views)
         if self._recording.bag and not self._recording.open:
             return  # the account below is that of the bag, which is finished
         if self._recording.open and not self._wanted(record):
@@ -108,9 +131,17 @@ class PairBook:
             self._notes.settle("trigger")
         return self._trigger.wanted(pose)
 
-    def _show(self, observer: PairObserver, record: PairRecord, match: Match) -> None:
+    def _show(
+        self,
+        observer: PairObserver,
+        record: PairRecord,
+        match: Match,
+        views: Mapping[str, View],
+    ) -> None:
+        messages = {role: match.messages[topic] for role, (topic, _) in record.messages.items()}
+        motion = self._pairing.motion(record.frame_id, record.stamp_ns, _MOTION_NS, _MOTION_POSES)
         try:
-            observer.pair(record, match.messages)
+            observer.pair(SeenPair(record, messages, views, motion))
         except Exception as error:
             _log.exception("the observer of pairs raised; capture goes on")
             self._notes.add("observer", f"pairs are not observed: {error}")

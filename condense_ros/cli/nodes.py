@@ -46,6 +46,7 @@ _PARAMETERS = {
         ("condense_ros.bags", "RecordConfig", "record."),
         ("condense_ros.capture", "TriggerConfig", "trigger."),
         ("condense_ros.capture", "RingConfig", "ring."),
+        ("condense_ros.nodes.calibration_observer", "CalibrationWatchConfig", "calibration."),
     ),
     "replay_node": (
         ("condense_ros.playback", "PlaybackConfig", ""),

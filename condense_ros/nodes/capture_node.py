@@ -25,6 +25,10 @@ from condense_ros.nodes._common import (
     steady_timer,
     transport_status,
 )
+from condense_ros.nodes.calibration_observer import (
+    CalibrationObserver,
+    CalibrationWatchConfig,
+)
 from condense_ros.nodes.capture_inputs import CameraSearch, CaptureInputs
 from condense_ros.nodes.capture_reports import (
     PAIR_STATUS,
@@ -51,8 +55,9 @@ class CaptureNodeConfig:
 
 class CaptureNode:
     """Parameters: `CaptureNodeConfig`, `CaptureConfig`, `SyncConfig` as sync.*, `RecordConfig` as
-    record.*, `TriggerConfig` as trigger.*, `RingConfig` as ring.*. Services (std_srvs/Trigger):
-    ~/start ~/stop ~/split ~/snapshot ~/trigger.
+    record.*, `TriggerConfig` as trigger.*, `RingConfig` as ring.*,
+    `CalibrationWatchConfig` as calibration.*. Services (std_srvs/Trigger): ~/start ~/stop ~/split
+    ~/snapshot ~/trigger.
     """
 
     def __init__(self) -> None:
@@ -64,6 +69,8 @@ class CaptureNode:
         self._record = parameters(self.node, RecordConfig, "record.")
         self._trigger_config = parameters(self.node, TriggerConfig, "trigger.")
         self._ring = parameters(self.node, RingConfig, "ring.")
+        self._watch_config = parameters(self.node, CalibrationWatchConfig, "calibration.")
+        self._watch: CalibrationObserver | None = None
         self._capture: Capture | None = None
         self._inputs: CaptureInputs | None = None
         self._graph_problems: list[str] = []
@@ -102,6 +109,8 @@ class CaptureNode:
                 self._open(replace(self._config, image_topics=topics))
 
     def _open(self, config: CaptureConfig) -> None:
+        if self._watch_config.every_s:
+            self._watch = CalibrationObserver(self._watch_config, config)
         capture = Capture(
             config,
             self._sync,
@@ -109,6 +118,7 @@ class CaptureNode:
             self._trigger_config,
             self._ring,
             factory=MessageFiltersPolicy,
+            observer=self._watch,
         )
         self._capture = capture
         if self._own.bag:
@@ -200,6 +210,8 @@ class CaptureNode:
             told = "; ".join(graph) or "every topic has at most one publisher, of the right type"
             level = WARN if graph else OK
             statuses.append(wire.Diagnostic("capture_node: graph", level, told))
+            if self._watch is not None:
+                statuses.append(self._watch.status())
             for gone in self._graph_problems:
                 if gone not in graph:
                     self._log.info(f"over: {gone}")
@@ -214,6 +226,8 @@ class CaptureNode:
             StorageFull, BagError: messages could not be written; they are counted.
         """
         self._services.close()
+        if self._watch is not None:
+            self._watch.close()
         if self._capture is None:
             self._log.info("no camera was found; nothing was recorded")
             return

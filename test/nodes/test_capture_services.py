@@ -87,6 +87,19 @@ def test_motion_trigger_records_a_pair_per_metre(live_of):
     assert (account["pairs"], account["untriggered"]) == (1, account["completed"] - 1)
 
 
+def test_the_calibration_watch_is_among_the_diagnostics(live_of):
+    """The robot of these tests stands still in front of one picture: nothing can be told."""
+    live = live_of(**{"calibration.every_s": 0.2})
+    name = "capture_node: calibration"
+    live.until_counted("completed", live.frame, 5)
+    live.until(lambda: name in live._statuses and "cannot tell" in live.status(name).message)
+    live.hears("calibration of front: cannot tell")
+    assert live.status(name).level == b"\0"
+    values = {value.key: value.value for value in live.status(name).values}
+    assert int(values["looked_at"]) >= 1
+    live.account()
+
+
 def test_message_filters_is_named_where_it_is_missing(live_of, tmp_path, domain):
     try:
         import message_filters  # noqa: F401
