@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -115,8 +116,9 @@ def as_typed(error: Exception) -> CondenseError | None:
         return ConfigError(
             f"{error.filename}: {error.strerror}", "give a folder where a folder is asked for"
         )
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
         return EnvironmentProblem(
-            f"no permission for {error.filename}", "choose a place that you may write to"
+            f"no permission for {error.filename}: {error.strerror}",
+            "choose a place that you may write to",
         )
     return None

@@ -198,6 +198,39 @@ def closes_recorder(session) -> None:
         assert reader.topics[topic].count == count["written"] if count["written"] else True
 
 
+@pytest.fixture
+def read_only(tmp_path) -> Iterator[Path]:
+    """A folder that this process may not write, whoever runs it."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("root may write anywhere, and may not mount here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_fault_41_read_only_folder(session, robot, read_only):
+    """The node says so and ends; the command too, before it waits for sensors."""
+    bag = read_only / "bag"
+    with session.running("capture_node", bag=str(bag), image_topics=[IMAGE]) as node:
+        assert node.process.wait(60) == 1
+        assert f"the bag folder {bag} cannot be made: " in node.tail(1)
+        assert "Fix: choose a folder you may write to" in node.tail(1)
+    done = condense(session, "record", bag)
+    assert done.returncode == 1
+    assert f"error: no permission for {read_only}" in done.stderr
+    assert "fix: choose a place that you may write to" in done.stderr
+    # elsewhere the same command records
+    with living(session, robot, bag=str(session.folder / "bag")) as live:
+        live.pairs_come()
+
+
 def test_fault_42_slow_disk_drops_are_counted_per_topic(session, robot, tmp_path, monkeypatch):
     """Writes take long while a flag is there; only what fills the queue is dropped."""
     flag = tmp_path / "slow"
