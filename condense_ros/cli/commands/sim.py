@@ -109,6 +109,24 @@ def rigs() -> None:
 
 
 @app.command()
+def picture(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .png or .jpg.")],
+    world: World = "town",
+    seed: Seed = 0,
+    session: Session = 0,
+    split: Split = "train",
+    drive_seed: Annotated[int, typer.Option(min=0, help="Seed of the robot's drive.")] = 0,
+    time: Annotated[float, typer.Option(min=0, help="Seconds into the drive.")] = 5.0,
+) -> None:
+    """Picture a world: an observer's view, and what a robot in it sees to three sides."""
+    from condense_ros.sim.picture import world_picture
+    from condense_ros.sim.worlds import build_world
+
+    made = build_world(world, seed, session, split)
+    typer.echo(f"picture: {world_picture(made, out, seed=drive_seed, at_s=time)}")
+
+
+@app.command()
 def info(folder: Annotated[Path, typer.Argument(help="A simulated folder.")]) -> None:
     """Show how a simulated folder was made, and what is in it."""
     from rich.console import Console
