@@ -155,6 +155,7 @@ def wardrobe(rng: np.random.Generator) -> Parts:
 
 
 def cupboard(rng: np.random.Generator, deep: float, wide: float, high: float) -> Parts:
+    """A box with doors and handles to its front, on the floor."""
     body, metal = (
         stuff(rng, c.CABINET, HARD, scale_m=0.4),
         stuff(rng, c.CABINET, ("plain",), *METAL),
