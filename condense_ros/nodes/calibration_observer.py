@@ -91,11 +91,11 @@ class CalibrationObserver:
         return wire.Diagnostic("capture_node: calibration", level, message, shown)
 
     def close(self) -> None:
-        """Ends the thread; an estimate that has begun is finished first."""
+        """Ends the thread; an estimate that has begun is not waited for longer than 2 s."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join(60.0)
+        self._thread.join(2.0)
 
     def _run(self) -> None:
         while True:

@@ -226,14 +226,14 @@ class CaptureNode:
             StorageFull, BagError: messages could not be written; they are counted.
         """
         self._services.close()
-        if self._watch is not None:
-            self._watch.close()
         if self._capture is None:
             self._log.info("no camera was found; nothing was recorded")
             return
         try:
             self._capture.stop()
         finally:
+            if self._watch is not None:
+                self._watch.close()  # after the bag: an estimate may take its time
             report = self._capture.report()
             if self._own.report_path:
                 write_json(Path(self._own.report_path), report.as_dict())

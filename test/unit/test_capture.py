@@ -18,6 +18,7 @@ from capture_robot import (
     closes,
     image,
     info,
+    moving,
     points,
     statics,
 )
@@ -32,7 +33,7 @@ from condense_ros.errors import BagError, ConfigError
 from condense_ros.files import write_json
 from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, se3
 from condense_ros.sync import SyncConfig
-from condense_ros.wire import Header
+from condense_ros.wire import Header, StampedTransform
 from condense_ros.wire.topics import camera_info_topic, camera_name
 
 
@@ -314,3 +315,45 @@ def test_intrinsics_are_those_sent_with_the_image():
     assert [focal_length(stamp) for stamp in (10, 19, 20, 99)] == [first, first, second, second]
     # stamps of another clock: what came last counts
     assert focal_length(5) == second
+
+
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("policy", ["approximate", "slop", "exact", "nearest"])
+def test_one_to_eight_cameras_with_lidar_and_odometry(tmp_path, count, policy):
+    """Every camera with its own camera_info and mounting; all of one moment in one pair."""
+    names = [f"cam{i}" for i in range(count)]
+    topics = [f"/camera/{name}/image" for name in names]
+    config = build(CaptureConfig, {"image_topics": topics, "transform_wait_s": 0.0})
+    capture = Capture(config, SyncConfig(policy=policy, tolerance_s=0.03))
+    mounts = [
+        StampedTransform(1, "lidar", name, se3(R_OPTICAL_BODY.T, [0.1 * i, 0, 0]))
+        for i, name in enumerate(names)
+    ]
+    base = StampedTransform(1, "base_link", "lidar", np.eye(4))
+    capture.add_tf("/tf_static", wire.encode_tf([base, *mounts]), SECOND, True)
+    capture.start(tmp_path / "bag")
+    rng = np.random.default_rng(count)
+    for k in range(6):
+        stamp = SECOND + k * SECOND // 10
+        capture.add_tf("/tf", moving(stamp), stamp, False)
+        odometry = wire.Odometry(Header(stamp, "odom"), "base_link", np.eye(4))
+        capture.add_odometry("/odom", wire.encode_odometry(odometry), stamp)
+        sent = [(POINTS, wire.POINT_CLOUD, points(stamp))]
+        for name, topic in zip(names, topics, strict=True):
+            capture.add_camera_info(
+                camera_info_topic(topic),
+                wire.encode_camera_info(Header(stamp, name), CAMERA),
+                stamp,
+            )
+            sent.append((topic, wire.IMAGE, image(stamp, frame=name)))
+        for at in rng.permutation(len(sent)):
+            capture.add_sensor(*sent[at], stamp)
+    capture.stop()
+    report = closes(capture)
+    assert (report.pairs, report.pairs_without_pose) == (6, 0)
+    assert report.recorder["/odom"].written == 6
+    frame = open_dataset(tmp_path / "bag")[5]
+    assert sorted(camera.name for camera in frame.images) == names
+    for camera in frame.images:
+        expected = np.linalg.inv(mounts[names.index(camera.name)].T)
+        np.testing.assert_allclose(camera.T_cam_lidar, expected, atol=1e-12)

@@ -183,6 +183,25 @@ def test_callback_that_raises_does_not_stop_matching(caplog):
     assert "matching goes on" in caplog.text
 
 
+def test_drop_callback_that_raises_does_not_stop_matching_either():
+    """A drop callback is called for every drop, in order with the matches."""
+    order = []
+
+    def dropped(topic, stamp_ns, reason):
+        order.append((topic, reason))
+        raise KeyError("user code")
+
+    sync = Synchronizer(
+        ["/a", "/b"], SyncConfig(), lambda m: order.append(m["/a"].stamp_ns), dropped
+    )
+    sync.add("/a", 10**9, None)
+    for k in (5, 6):
+        sync.add("/a", k * 10**9, None)
+        sync.add("/b", k * 10**9, None)
+    assert order == [("/a", "no_partner"), 5 * 10**9, 6 * 10**9]
+    assert sync.callback_errors == 1
+
+
 def test_callback_may_add_messages():
     order = []
 
