@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from condense_ros.sim.odometry import ImuConfig, OdometryConfig, imu_readings, o
 from condense_ros.sim.rig import Rig
 from condense_ros.sim.scenery import EPOCH_NS, world_time_s
 from condense_ros.sim.traffic import clear_way
+from condense_ros.sim.world import WorldConfig, shared_world
+from condense_ros.sim.worlds import build_world
 
 SECOND_NS = 10**9
 
@@ -233,6 +236,12 @@ def _check(config: SimulationConfig) -> None:
 
 
 def _world(config: SimulationConfig) -> Any:
-    from condense_ros.sim.worlds import build_world
+    if config.kind == "town" and config.session == 0 and config.split == "train":
+        # shared with others of this process that look at the town
+        return shared_world(config.world_seed, config.layout or WorldConfig())  # type: ignore[arg-type]
+    return _built(config.kind, config.world_seed, config.session, config.split, config.layout)
 
-    return build_world(config.kind, config.world_seed, config.session, config.split, config.layout)
+
+@lru_cache(maxsize=2)
+def _built(kind: str, seed: int, session: int, split: str, layout: object) -> Any:
+    return build_world(kind, seed, session, split, layout)

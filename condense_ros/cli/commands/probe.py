@@ -50,7 +50,7 @@ def probe(
         raise ConfigError(
             "probe needs a checkpoint and labelled data to fit on and to test with",
             "type: condense probe CHECKPOINT --train TOWN --test OTHER_TOWN; "
-            "`condense sim generate TOWN` makes labelled data",
+            "`condense sim generate --out TOWN` makes labelled data",
         )
     if head is not None:
         typer.echo(f"checkpoint with a segmentation head: {write_head(checkpoint, train, head)}")

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from condense_ros import sim
-from condense_ros.cli.demo.worlds import Stops
+from condense_ros.cli.demo.worlds import TOWN, Stops
 from condense_ros.geometry import Array
 from condense_ros.perception import Perceiver, PerceptionConfig
 from condense_ros.places.evaluate import Trial
@@ -28,7 +28,7 @@ class _Robot:
     """What a process needs to answer: the world, the checkpoint and the map."""
 
     def __init__(self, map_folder: Path, checkpoint: Path, seed: int) -> None:
-        self.simulator = sim.Simulator(sim.shared_world(seed, sim.WorldConfig()))
+        self.simulator = sim.Simulator(sim.shared_world(seed, TOWN))
         self.perceiver = Perceiver(checkpoint, PerceptionConfig(threads=1, warm_up_points=0))
         self.place_map = PlaceMap.open(map_folder)
 

@@ -13,6 +13,8 @@ from condense_ros.cli.demo.plan import DemoPlan
 from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.geometry import Array
 
+#: the demo's towns: a small one, in which nothing moves
+TOWN = sim.WorldConfig(columns=5, rows=4, movers=0.0)
 #: worlds of other seeds are other towns, with other houses in other streets
 _OTHER_TOWN = 1000
 
@@ -35,7 +37,11 @@ class Stops:
 def drive(out: Path, plan: DemoPlan, seed: int, progress: Progress) -> SimulatedFolder:
     """Renders the drive that is recorded: camera, LiDAR, odometry, at 10 Hz."""
     config = sim.SimulationConfig(
-        world_seed=seed, drive_seed=seed, duration_s=plan.drive_s, workers=plan.workers
+        world_seed=seed,
+        drive_seed=seed,
+        duration_s=plan.drive_s,
+        workers=plan.workers,
+        layout=TOWN,
     )
     return SimulatedFolder(sim.generate(out, config, progress))
 
@@ -49,6 +55,7 @@ def other_town(out: Path, plan: DemoPlan, seed: int, progress: Progress) -> Simu
         rate_hz=1.0,
         images=False,
         workers=plan.workers,
+        layout=TOWN,
     )
     return SimulatedFolder(sim.generate(out, config, progress))
 
@@ -59,7 +66,7 @@ def stops(driven: Array, seed: int, visited: int, unvisited: int) -> Stops:
     Args:
         driven: (T, 4, 4) base_link poses of the drive.
     """
-    world = sim.shared_world(seed, sim.WorldConfig())
+    world = sim.shared_world(seed, TOWN)
     rng = np.random.default_rng([seed, 77])
     beside = sim.poses_beside(world, driven, visited, rng, min_sideways_m=1.0)
     away = sim.poses_never_visited(world, driven, unvisited, rng)
@@ -73,7 +80,12 @@ def stops_folder(
     """The robot standing `live_stop_s` at each of `places`, as a data set for the replay node."""
     dwell = round(plan.live_stop_s * 10)
     config = sim.SimulationConfig(
-        world_seed=seed, drive_seed=seed, start_s=1_700_010_000, images=False, workers=plan.workers
+        world_seed=seed,
+        drive_seed=seed,
+        start_s=1_700_010_000,
+        images=False,
+        workers=plan.workers,
+        layout=TOWN,
     )
     poses = np.repeat(places.poses, dwell, axis=0)
     return SimulatedFolder(sim.generate(out, config, progress, poses=poses))
