@@ -93,27 +93,80 @@ def read_calibration(path: Path) -> KittiCalibration:
     if "Tr" not in entries:
         R0 = _pick(entries, path, 9, "R0_rect", "R_rect", "R_rect_00").reshape(3, 3)
         T_cam0_lidar = check_se3(se3(R0, np.zeros(3)), f"R0_rect in {path}") @ T_cam0_lidar
-    K = P2[:, :3]
-    if abs(np.linalg.det(K)) < 1e-9:
-        raise GeometryError(f"P2 in {path} is singular", "restore the calibration file")
     T_imu_lidar = None
     if "Tr_imu_to_velo" in entries:
         Ti = _pick(entries, path, 12, "Tr_imu_to_velo").reshape(3, 4)
         T_imu_lidar = inverse(check_se3(se3(Ti[:, :3], Ti[:, 3]), f"Tr_imu_to_velo in {path}"))
-    return KittiCalibration(
-        K, se3(np.eye(3), np.linalg.solve(K, P2[:, 3])), T_cam0_lidar, T_imu_lidar
+    return _calibration(P2, path, T_cam0_lidar, T_imu_lidar)
+
+
+def read_raw_calibration(folder: Path) -> KittiCalibration:
+    """Reads the three files of a day of KITTI's raw recordings.
+
+    Args:
+        folder: holds calib_cam_to_cam.txt and calib_velo_to_cam.txt, and calib_imu_to_velo.txt
+            where the pose of the lidar on the vehicle is to be known.
+
+    Raises:
+        DatasetError: not readable, or a matrix of the wrong size.
+        CalibrationMissing: a file or matrix is absent.
+        GeometryError: a transform is not rigid, or P_rect_02 is singular.
+    """
+    cameras = folder / "calib_cam_to_cam.txt"
+    entries = _entries(cameras)
+    P2 = _pick(entries, cameras, 12, "P_rect_02").reshape(3, 4)
+    R0 = _pick(entries, cameras, 9, "R_rect_00").reshape(3, 3)
+    T_rect = check_se3(se3(R0, np.zeros(3)), f"R_rect_00 in {cameras}")
+    T_cam0_lidar = T_rect @ _rigid(folder / "calib_velo_to_cam.txt")
+    imu = folder / "calib_imu_to_velo.txt"
+    return _calibration(P2, cameras, T_cam0_lidar, inverse(_rigid(imu)) if imu.is_file() else None)
+
+
+def _rigid(path: Path) -> Array:
+    """The R and T of a raw calibration file."""
+    if not path.is_file():
+        raise CalibrationMissing(
+            f"{path} is missing", "add it from the calibration of the day; it is never guessed"
+        )
+    entries = _entries(path)
+    R = _pick(entries, path, 9, "R").reshape(3, 3)
+    return check_se3(se3(R, _pick(entries, path, 3, "T")), f"R and T in {path}")
+
+
+def _calibration(
+    P2: Array, path: Path, T_cam0_lidar: Array, T_imu_lidar: Array | None
+) -> KittiCalibration:
+    K = P2[:, :3]
+    if abs(np.linalg.det(K)) < 1e-9:
+        raise GeometryError(f"P2 in {path} is singular", "restore the calibration file")
+    T_cam_cam0 = se3(np.eye(3), np.linalg.solve(K, P2[:, 3]))
+    return KittiCalibration(K, T_cam_cam0, T_cam0_lidar, T_imu_lidar)
+
+
+def _find_calibration(folder: Path) -> KittiCalibration:
+    """`calib.txt` beside the scans, or the raw files there or in the folder of the day above."""
+    if (folder / "calib.txt").is_file():
+        return read_calibration(folder / "calib.txt")
+    for place in (folder, folder.resolve().parent):
+        if (place / "calib_cam_to_cam.txt").is_file():
+            return read_raw_calibration(place)
+    raise CalibrationMissing(
+        f"{folder} has images but no calib.txt, nor calib_cam_to_cam.txt there or one folder up",
+        "add calib.txt, or the calibration files of the day (KITTI raw)",
     )
 
 
 class KittiSequence:
     """A KITTI drive: `velodyne/`, `image_02/` or `image_2/` with `calib.txt`, `poses*.txt`.
 
-    Images and poses are optional. File names count scans at 10 Hz and give the stamps. `poses.txt`
-    holds poses of camera 0 (KITTI odometry), any other `poses*.txt` poses of the lidar.
+    Raw drives are read too: `velodyne_points/data/`, `image_02/data/`, and the calibration files
+    of the day in the drive's folder or the one above. Images and poses are optional. File names
+    count scans at 10 Hz and give the stamps. `poses.txt` holds poses of camera 0 (KITTI odometry),
+    any other `poses*.txt` poses of the lidar.
 
     Raises:
         DatasetError: no scans, or images and poses that do not fit them.
-        CalibrationMissing: images without `calib.txt`.
+        CalibrationMissing: images without calibration.
     """
 
     classes: Ontology | None = None
@@ -135,9 +188,7 @@ class KittiSequence:
             raise DatasetError(f"no image of {folder} has the number of a scan", "pair the names")
         self._calibration = None
         if images:
-            if not (self.folder / "calib.txt").is_file():
-                raise CalibrationMissing(f"{folder} has images but no calib.txt", "add calib.txt")
-            self._calibration = read_calibration(self.folder / "calib.txt")
+            self._calibration = _find_calibration(self.folder)
             self.T_base_lidar = self._calibration.T_imu_lidar
         # pairs only, where there are pairs: a scan whose image is missing teaches nothing
         self._numbers = sorted(self._images or self._scans)

@@ -93,7 +93,7 @@ _FORMATS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Dataset]], .
         _kitti_object,
     ),
     (
-        "KITTI sequence: velodyne/ or velodyne_points/data/, image_02/ or image_2/, calib.txt",
+        "KITTI sequence or raw drive: velodyne/ or velodyne_points/data/, image_02/ or image_2/",
         lambda p: (p / "velodyne").is_dir() or (p / "velodyne_points").is_dir(),
         _kitti,
     ),
