@@ -79,6 +79,9 @@ DEV = [
     "colcon-common-extensions",
 ]
 
+# only for tools/fuzz_decoders.py; there are wheels for Linux on x86_64
+FUZZ = ["atheris; platform_machine == 'x86_64'"]
+
 packages = find_packages(include=[NAME, f"{NAME}.*"])
 training = find_packages("training", include=["condense_training", "condense_training.*"])
 
@@ -114,7 +117,7 @@ setup(
         (f"share/{NAME}/config/rigs", sorted(glob("config/rigs/*.yaml"))),
     ],
     install_requires=["setuptools", *CORE],
-    extras_require={"ros": ROS, "interfaces": INTERFACES, "dev": DEV},
+    extras_require={"ros": ROS, "interfaces": INTERFACES, "dev": DEV, "fuzz": FUZZ},
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -252,6 +252,7 @@ class PerceptionNode(LifecycleNode):
             "processed": clouds["processed"],
             "waiting": clouds["waiting"],
             **{f"dropped {reason}": n for reason, n in clouds["dropped"].items()},
+            **{f"points left out {why}": n for why, n in report["points_left_out"].items()},
             **{f"answers {status}": n for status, n in report["answers"].items()},
             **{f"{stage} p99": v["p99"] for stage, v in report["latency_ms"].items()},
             **{f"warning {i}": text for i, text in enumerate(report["warnings"])},

@@ -107,6 +107,8 @@ class Pipeline:
         self.place_map: PlaceMap | None = None
         self.latency = LatencyLog()
         self.clouds: Mailbox[bytes] = Mailbox()
+        #: points without a label so far, by reason
+        self.points_left_out: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         #: the newest answers, for the report
         self.located: deque[Located] = deque(maxlen=_REPORTED_ANSWERS)
@@ -247,6 +249,7 @@ class Pipeline:
         decoded = time.perf_counter()
         perception = self.perceiver.perceive(cloud)
         perceived = time.perf_counter()
+        self._note_left_out(perception)
         self._publish(
             "segmented_points", encode_cloud(message.header, self._fields(message, perception))
         )
@@ -266,6 +269,23 @@ class Pipeline:
             self._time(stage, 1e3 * seconds)
         self._ask(message.header, perception)
         return ""
+
+    def _note_left_out(self, perception: Perception) -> None:
+        """Counts the points without a label; says where the cloud is too large or has none."""
+        left_out = perception.left_out
+        self.points_left_out.update(left_out)
+        points = len(perception.cloud)
+        if over := left_out.get("over_capacity", 0):
+            self._problem(
+                "capacity",
+                f"a cloud of {points} points is over max_points = "
+                f"{self.perceiver.config.max_points}: its farthest {over} points have no label. "
+                "Fix: raise max_points, or let the driver thin the cloud",
+            )
+        elif points and not perception.cloud.finite().any():
+            self._problem(
+                "cloud", f"none of the {points} points of a cloud is finite. Fix: check the lidar"
+            )
 
     def _fields(self, message: CloudMessage, perception: Perception) -> dict[str, npt.NDArray[Any]]:
         """Every field of the input, then label, confidence and rgb."""
@@ -394,6 +414,7 @@ class Pipeline:
                 "dropped": count.dropped,
                 "waiting": count.waiting,
             },
+            "points_left_out": dict(self.points_left_out),
             "answers": dict(self.answers),
             "located": [_plain(located) for located in list(self.located)] if answers else [],
             "latency_ms": self.latency.summary(),
