@@ -297,8 +297,9 @@ def _living(p: RoomPlacer, w: float, rng: np.random.Generator) -> None:
     ring = p.room.way[2:] if p.room.ring else np.array([[1.6, 1.15], [w - 1.6, 3.7]])
     x, y = ring.mean(axis=0)
     x = w - x if p.room.mirrored else x
-    p.put("coffee_table", x, y, np.pi / 2)
-    p.against(_LEFT, "sofa", y)
+    p.seats.append(Place("coffee_table", x, y, np.pi / 2))
+    deep = p.catalogue.design(p.models["sofa"][0]).half[0]
+    p.seats.append(Place("sofa", LINING_M + 0.14 + deep, y, 0.0))
     p.against(_RIGHT, "television", y)
     p.against(_FAR, "shelf", 0.8, pick=int(rng.integers(3)))
     p.against(_FAR, "cabinet", w - 0.8)
@@ -334,7 +335,7 @@ _SHARE = (0.2, 0.25, 0.2, 0.06, 0.04, 0.25)
 
 
 def people_and_things(p: RoomPlacer, rng: np.random.Generator) -> None:
-    """What is elsewhere in every session: chairs, people, boxes, bags, pot plants."""
+    """What is elsewhere in every session: chairs, sofas, people, boxes, bags, pot plants."""
     for seat in p.seats:
         kind, yaw = seat.kind, seat.yaw
         # the same number of draws for every place, whatever fits
@@ -349,10 +350,10 @@ def people_and_things(p: RoomPlacer, rng: np.random.Generator) -> None:
             continue
         if gone < 0.08:
             continue
-        back = 0.12 if gone < 0.4 else 0.0
+        chair = kind in ("chair", "office_chair")
+        back = 0.12 if chair and gone < 0.4 else 0.0
         x = seat.x - back * np.cos(yaw) + away[0]
         y = seat.y - back * np.sin(yaw) + away[1]
-        chair = kind in ("chair", "office_chair")
         pick = p.room.number if chair else pick
         put = p.put(kind, x, y, yaw + turn * (1.5 if kind == "office_chair" else 0.4),
                     pick=pick // 3 if chair else pick, under=chair)  # fmt: skip
