@@ -153,6 +153,8 @@ def guided(name: str, runs: int, crashes: Path, result: Path, corpus: Path) -> N
     _instrument_generated_code(atheris)
     arguments = [f"-runs={runs}", "-seed=1", f"-max_len={MAX_LENGTH}", "-timeout=60"]
     arguments += ["-rss_limit_mb=4096", "-print_final_stats=1", "-len_control=0"]
+    crashes.mkdir(parents=True, exist_ok=True)
+    arguments.append(f"-artifact_prefix={crashes}/{name}_")
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], watch)
     atheris.Fuzz()
 

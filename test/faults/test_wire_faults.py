@@ -2,56 +2,42 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import tracemalloc
+from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condense_ros import wire
-from condense_ros.errors import WireError
-from condense_ros.geometry import CameraModel
+from condense_ros.errors import CondenseError, WireError
 from condense_ros.wire import cdr
 
-HEADER = wire.Header(1_700_000_000_000_000_000, "sensor")
-CAMERA = CameraModel(np.array([[50.0, 0, 8], [0, 50, 6], [0, 0, 1]]), 16, 12, np.full(5, 0.01))
-PICTURE = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
-DEPTH = np.linspace(0.5, 9, 12 * 16, dtype=np.float32).reshape(12, 16)
-ODOMETRY = wire.Odometry(HEADER, "base", np.eye(4))
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location(
+    "decoder_targets", ROOT / "tools" / "decoder_targets.py"
+)
+assert _spec is not None
+decoder_targets = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = decoder_targets  # dataclasses look their module up
+_spec.loader.exec_module(decoder_targets)
+HEADER, PICTURE = decoder_targets.HEADER, decoder_targets.PICTURE
 
-
-def decode_points(raw):
-    return wire.decode_cloud(raw).cloud()
-
-
+TARGETS = decoder_targets.targets()
+#: the first and the last seed of each decoder: the plainest and, mostly, big-endian CDR
 VALID = {
-    "image": (wire.decode_image, wire.encode_image(HEADER, PICTURE)),
-    "depth": (wire.decode_image, wire.encode_image(HEADER, DEPTH, "32FC1")),
-    "jpeg": (wire.decode_compressed_image, wire.encode_compressed_image(HEADER, PICTURE)),
-    "png": (wire.decode_compressed_image, wire.encode_compressed_image(HEADER, PICTURE, "png")),
-    "camera_info": (wire.decode_camera_info, wire.encode_camera_info(HEADER, CAMERA)),
-    "cloud": (
-        decode_points,
-        wire.encode_cloud(
-            HEADER,
-            {axis: np.linspace(0, 1, 9, dtype=np.float32) for axis in "xyz"}
-            | {"ring": np.arange(9, dtype=np.uint16), "time": np.arange(9) * 0.01},
-        ),
-    ),
-    "tf": (
-        wire.decode_tf,
-        wire.encode_tf([wire.StampedTransform(9, "a", f"b{i}", np.eye(4)) for i in range(3)]),
-    ),
-    "odometry": (wire.decode_odometry, wire.encode_odometry(ODOMETRY)),
-    "pose": (wire.decode_pose, wire.encode_pose(HEADER, np.eye(4), np.eye(6))),
-    "clock": (wire.decode_clock, wire.encode_clock(12_345)),
-    "diagnostics": (
-        wire.decode_diagnostics,
-        wire.encode_diagnostics(HEADER, [wire.Diagnostic("a", 1, "b", {"c": 1})] * 2),
-    ),
-    "header": (wire.read_header, wire.encode_image(HEADER, PICTURE)),
+    f"{name}-{number}": (target.decode, target.seeds[number])
+    for name, target in TARGETS.items()
+    for number in (0, -1)
 }
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_seed_of_the_fuzzer_is_valid(name):
+    for seed in TARGETS[name].seeds:
+        assert decoder_targets.attempt(TARGETS[name], seed)[0] == "ok"
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -68,13 +54,13 @@ WORDS = [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\1\0\0\0"]
 def survives(decode, raw: bytes) -> None:
     try:
         decode(raw)
-    except WireError as error:
+    except CondenseError as error:
         if not error.fix:  # any other exception type fails the test
             raise AssertionError("no fix is named") from error
 
 
 @pytest.mark.parametrize("name", VALID)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_random_bytes(name, data):
     decode, _ = VALID[name]
@@ -83,7 +69,7 @@ def test_random_bytes(name, data):
 
 
 @pytest.mark.parametrize("name", VALID)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_mutated_messages(name, data):
     decode, valid = VALID[name]
@@ -111,13 +97,14 @@ def test_mutated_messages(name, data):
     survives(decode, bytes(raw))
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", [n for n in VALID if n not in ("pcd-0", "ply-0")])
 def test_every_truncation(name):
+    """A file of numbers as text may end anywhere; everything else tells its length."""
     decode, raw = VALID[name]
     for end in range(0, len(raw) - 4, max(1, len(raw) // 200)):
-        if name == "header" and end >= 23:  # all that read_header looks at
+        if name.startswith("header") and end >= 17:  # all that read_header looks at
             continue
-        with pytest.raises(WireError):
+        with pytest.raises(CondenseError):
             decode(raw[:end])
 
 
@@ -147,7 +134,7 @@ def test_oversized_message_is_refused_unread(monkeypatch):
 
 def test_wrong_type_is_refused():
     with pytest.raises(WireError, match="no sensor_msgs/msg/PointCloud2"):
-        wire.decode_cloud(VALID["camera_info"][1])
+        wire.decode_cloud(VALID["camera_info-0"][1])
     with pytest.raises(WireError, match="'acme_msgs/msg/Thing' is unknown"):
         cdr.deserialize("acme_msgs/msg/Thing", b"\0\1\0\0")
     with pytest.raises(WireError, match="has no field 'wdith'"):
