@@ -119,7 +119,7 @@ class LiveSource:
         if self._closed:
             raise SimulationError("the playback was closed", "open it again")
         if self._pool is None:
-            self._pool = workers(self.plan.config.workers, _start, (self.plan,))
+            self._pool = workers(self.plan.config.workers, _start, (self.plan.for_workers(),))
         wanted = dict.fromkeys([sample, *ahead])
         for old in [key for key in self._futures if key not in wanted]:
             self._futures.pop(old).cancel()

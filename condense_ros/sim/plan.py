@@ -17,11 +17,13 @@ import numpy.typing as npt
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError, SimulationError
 from condense_ros.geometry import Array
+from condense_ros.ontology import Ontology
 from condense_ros.sim.faults import IMU, LIDAR, ODOMETRY, Delivery, Faults
+from condense_ros.sim.mesh import Mesh
 from condense_ros.sim.motion import DriveConfig, Motion, Standing, drive_motion
 from condense_ros.sim.odometry import ImuConfig, OdometryConfig, imu_readings, odometry_poses
 from condense_ros.sim.rig import Rig
-from condense_ros.sim.scenery import EPOCH_NS, world_time_s
+from condense_ros.sim.scenery import EPOCH_NS, Light, Mover, world_time_s
 from condense_ros.sim.traffic import clear_way
 from condense_ros.sim.world import WorldConfig, shared_world
 from condense_ros.sim.worlds import build_world
@@ -134,6 +136,29 @@ class Plan:
     def poses(self, sensor: str) -> Array:
         """(N, 4, 4) T_world_base at the true times of a sensor's samples."""
         return self.motion.at(world_times(self.series[sensor].true_ns))
+
+    def for_workers(self) -> Plan:
+        """The plan with no more of its world than is seen, to be sent to another process."""
+        return dataclasses.replace(self, world=SeenWorld.of(self.world))
+
+
+@dataclass(frozen=True, eq=False)
+class SeenWorld:
+    """What sensors need of a world; see `Scenery`."""
+
+    kind: str
+    seed: int
+    session: int
+    split: str
+    mesh: Mesh
+    movers: tuple[Mover, ...]
+    light: Light
+    ontology: Ontology
+
+    @classmethod
+    def of(cls, world: Any) -> SeenWorld:
+        """The part of a world that sensors need."""
+        return cls(*(getattr(world, field.name) for field in dataclasses.fields(cls)))
 
 
 def world_times(stamps_ns: npt.NDArray[np.int64]) -> Array:

@@ -136,7 +136,7 @@ def generate(
             if progress:
                 progress(done, count)
         return out
-    with workers(min(config.workers, len(todo)), _start_worker, (out, plan)) as pool:
+    with workers(min(config.workers, len(todo)), _start_worker, (out, plan.for_workers())) as pool:
         try:
             for future in as_completed([pool.submit(_render, i) for i in todo]):
                 future.result()

@@ -112,7 +112,7 @@ def test_every_kind_of_world_from_the_command_line(
     ]
     with pytest.raises(SystemExit) as end:
         main(
-            [*command, "--rig", str(rig), "--workers", "1", "-p", layout, "-p", "pixel_truth=true"]
+            [*command, "--rig", str(rig), "--workers", "2", "-p", layout, "-p", "pixel_truth=true"]
         )
     assert end.value.code == 0
     assert "GB free" in capsys.readouterr().err
