@@ -14,7 +14,6 @@ from condense_ros.sim.raycast import Float, Hits, RayScene
 from condense_ros.sim.rays import Rays
 from condense_ros.sim.scenery import Mover
 
-
 #: consecutive rays that are tested together first
 _RUN = 64
 
@@ -85,23 +84,41 @@ def _near_sphere(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _near_line(xyz, along, side, up, u, v, radius, reach, rows):  # type: ignore[no-untyped-def]
-    """Points whose ray along `along` passes within `radius` of a centre.
+def _run_boxes(xyz, side, up, along, run, boxes):  # type: ignore[no-untyped-def]
+    """Fills boxes (M, 5): bounds of runs of points across rays (side, up), least along them."""
+    for m in range(len(boxes)):
+        a0, a1, b0, b1, c0 = np.inf, -np.inf, np.inf, -np.inf, np.inf
+        for k in range(m * run, min((m + 1) * run, len(xyz))):
+            x, y, z = xyz[k, 0], xyz[k, 1], xyz[k, 2]
+            a = x * side[0] + y * side[1] + z * side[2]
+            b = x * up[0] + y * up[1] + z * up[2]
+            a0, a1, b0, b1 = min(a0, a), max(a1, a), min(b0, b), max(b1, b)
+            c0 = min(c0, x * along[0] + y * along[1] + z * along[2])
+        boxes[m, 0], boxes[m, 1], boxes[m, 2], boxes[m, 3], boxes[m, 4] = a0, a1, b0, b1, c0
 
-    The centre is given by its coordinates (u, v) on the plane across the rays (side, up) and
-    `reach`, its coordinate along them.
+
+@compiled
+def _near_line(xyz, side, up, u, v, radius, reach, run, boxes, rows):  # type: ignore[no-untyped-def]
+    """Points in whose way, along parallel rays, a sphere may stand.
+
+    The centre is given by its coordinates (u, v) on the plane across the rays and `reach`, its
+    coordinate along them.
+
+    Returns:
+        how many of `rows` (N,) are filled.
     """
     count = 0
-    for k in range(len(xyz)):
-        a = xyz[k, 0] * side[0] + xyz[k, 1] * side[1] + xyz[k, 2] * side[2] - u
-        if abs(a) > radius:
+    for m in range(len(boxes)):
+        if u < boxes[m, 0] - radius or u > boxes[m, 1] + radius:
             continue
-        b = xyz[k, 0] * up[0] + xyz[k, 1] * up[1] + xyz[k, 2] * up[2] - v
-        if a * a + b * b > radius * radius:
+        if v < boxes[m, 2] - radius or v > boxes[m, 3] + radius or reach + radius < boxes[m, 4]:
             continue
-        if xyz[k, 0] * along[0] + xyz[k, 1] * along[1] + xyz[k, 2] * along[2] < reach + radius:
-            rows[count] = k
-            count += 1
+        for k in range(m * run, min((m + 1) * run, len(xyz))):
+            a = xyz[k, 0] * side[0] + xyz[k, 1] * side[1] + xyz[k, 2] * side[2] - u
+            b = xyz[k, 0] * up[0] + xyz[k, 1] * up[1] + xyz[k, 2] * up[2] - v
+            if a * a + b * b <= radius * radius:
+                rows[count] = k
+                count += 1
     return count
 
 
@@ -256,13 +273,13 @@ class Crowd:
         up = np.cross(side, sun)
         centres = self.centres(t_s)
         a, b, c = centres @ side, centres @ up, centres @ sun
-        # a box around all points, seen from the sun
-        pa, pb, pc = xyz @ side.astype(np.float32), xyz @ up.astype(np.float32), xyz @ sun
-        r = self._radius
-        near = (a > pa.min() - r) & (a < pa.max() + r) & (b > pb.min() - r) & (b < pb.max() + r)
+        boxes = np.empty((-(-len(xyz) // _RUN), 5))
+        _run_boxes(xyz, side, up, sun, _RUN, boxes)
+        low, high, r = boxes.min(axis=0), boxes.max(axis=0), self._radius
+        near = (a > low[0] - r) & (a < high[1] + r) & (b > low[2] - r) & (b < high[3] + r)
         rows = np.empty(len(xyz), np.int64)
-        for m in np.nonzero(near & (c > pc.min() - r))[0].tolist():
-            count = _near_line(xyz, sun, side, up, a[m], b[m], r[m], c[m], rows)
+        for m in np.nonzero(near & (c > low[4] - r))[0].tolist():
+            count = _near_line(xyz, side, up, a[m], b[m], r[m], c[m], _RUN, boxes, rows)
             if not count:
                 continue
             pick = rows[:count].copy()
