@@ -148,11 +148,15 @@ class Live:
         self.pairs_come()
         self.mark()
 
-    def until_counted(self, key: str, send: Callable[[], None], more: int = 1) -> None:
+    def until_counted(
+        self, key: str, send: Callable[[], None], more: int = 1, every_s: float = 0.1
+    ) -> None:
         """Sends again and again until a count has grown."""
         before = self.count(key)
         deadline = time.monotonic() + 40.0
         while self.count(key) < before + more:
             assert time.monotonic() < deadline, f"{key} stays {before}; said:\n{self.said()}"
             send()
-            self.spin(0.1)
+            again = time.monotonic() + every_s
+            while self.count(key) < before + more and time.monotonic() < again:
+                self.spin()

@@ -69,6 +69,9 @@ def test_pairs_by_service_and_a_snapshot_of_the_last_seconds(live_of):
 
 def test_requests_that_cannot_be_met_say_why(live_of):
     live = live_of()
+    # the node sets its own profile where none is chosen; a full /dev/shm is a warning
+    live.until(lambda: TRANSPORT in live._statuses)
+    assert live.status(TRANSPORT).level in (b"\0", b"\1")
     assert "there is no ring buffer" in call(live, "snapshot").message
     assert "set ring.seconds" in call(live, "snapshot").message
     assert "every pair is recorded" in call(live, "trigger").message
@@ -77,14 +80,6 @@ def test_requests_that_cannot_be_met_say_why(live_of):
     refused = call(live, "split")
     assert (refused.success, "nothing is being recorded" in refused.message) == (False, True)
     live.pairs_come()
-
-
-def test_motion_trigger_records_a_pair_per_metre(live_of):
-    """The robot of these tests stands still: its first pair is recorded, no other."""
-    live = live_of(**{"trigger.mode": "motion", "trigger.distance_m": 1.0})
-    live.pairs_come(5)
-    account = live.account()
-    assert (account["pairs"], account["untriggered"]) == (1, account["completed"] - 1)
 
 
 def test_the_calibration_watch_is_among_the_diagnostics(live_of):
@@ -117,7 +112,7 @@ def test_message_filters_is_named_where_it_is_missing(live_of, tmp_path, domain)
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("fault", ["missing", "small", "none"])
+@pytest.mark.parametrize("fault", ["missing", "small"])
 def test_the_transport_profile_is_diagnosed(live_of, monkeypatch, tmp_path, fault):
     """A profile that is absent or too small for images is an ERROR that names the way out."""
     path = tmp_path / "mine.xml"
@@ -126,16 +121,10 @@ def test_the_transport_profile_is_diagnosed(live_of, monkeypatch, tmp_path, faul
         assert "67108864" in text
         path.write_text(text.replace("67108864", "524288"))
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        if fault == "none":
-            monkeypatch.delenv(name, raising=False)  # the node sets its own
-        else:
-            monkeypatch.setenv(name, str(path))
+        monkeypatch.setenv(name, str(path))
     live = live_of()
     live.until(lambda: TRANSPORT in live._statuses)
     status = live.status(TRANSPORT)
-    if fault == "none":
-        assert status.level in (b"\0", b"\1")  # a full /dev/shm is a warning
-        return
     assert status.level == b"\2"
     words = "cannot be read" if fault == "missing" else "0.5 MiB of shared memory per node"
     assert str(path) in status.message
