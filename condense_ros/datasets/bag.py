@@ -37,21 +37,32 @@ _T_OPTICAL_BODY = se3(R_OPTICAL_BODY, np.zeros(3))
 
 @dataclass(frozen=True, eq=False)
 class _Cloud:
-    """A cloud with its frame, and for depth cameras what it was made from."""
+    """A cloud, and how its own frame hangs on the frame that tf knows."""
 
     stamp_ns: int
     cloud: PointCloud
     frame_id: str
     T_frame_cloud: Array
-    depth: tuple[CameraModel, npt.NDArray[np.float32]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Depth:
+    """A depth image in metres with its camera."""
+
+    topic: str
+    stamp_ns: int
+    frame_id: str
+    camera: CameraModel
+    pixels: npt.NDArray[np.float32]
 
 
 class BagDataset:
     """Frames of the pairs that were recorded; those that lost a message are left out.
 
     Roles of a pair: "points" or "depth" gives the cloud; "image" or "image/NAME" give the images,
-    named "image" or NAME. A depth image becomes a cloud in the body frame (x forward) of its
-    camera, and is registered to every image: `CameraImage.depth` is what that camera sees of it.
+    named "image" or NAME. Without "points", a depth image becomes a cloud in the body frame (x
+    forward) of its camera. It is also registered to every image: `CameraImage.depth` is what that
+    camera sees of it.
     Extrinsics come from the recorded tf, intrinsics from the recorded camera_info; neither is
     guessed. Messages are found through an index and decoded only when asked for.
 
@@ -137,7 +148,7 @@ class BagDataset:
     @cached_property
     def T_base_lidar(self) -> Array | None:
         """(4, 4) mounting of the lidar, or None where tf does not join it to the base frame."""
-        cloud = self._cloud(self._pairs[0])
+        cloud = self._cloud(self._pairs[0], self._depth(self._pairs[0]))
         try:
             T_base_frame = self._calibration.extrinsics(
                 self.base_frame, cloud.frame_id, cloud.stamp_ns, self._log_ns(self._pairs[0])
@@ -165,14 +176,19 @@ class BagDataset:
         """
         row = check_index(index, len(self), self.name)
         pair = self._pairs[row]
-        cloud = self._cloud(pair)
+        depth, notes = self._depth_beside_points(pair)
+        cloud = self._cloud(pair, depth)
         log_ns = self._log_ns(pair)
         images = tuple(
-            self._image(pair, role, cloud, log_ns)
+            self._image(pair, role, cloud, depth, log_ns)
             for role in pair.messages
             if role.split("/")[0] == "image"
         )
-        notes = self._check_calibration(row, pair, images)
+        notes += self._check_calibration(row, pair, images)
+        if depth is not None and not any(image.depth is not None for image in images):
+            notes += (
+                f"{depth.topic} reaches no image: out of view, or tf does not join their frames",
+            )
         T_world_lidar = None
         if pair.T_world_base is not None:
             T_base_frame = self._calibration.extrinsics(
@@ -209,11 +225,18 @@ class BagDataset:
             return decode_compressed_image(message.raw)
         return decode_image(message.raw)
 
-    def _cloud(self, pair: PairRecord) -> _Cloud:
-        if "points" in pair.messages:
-            decoded = decode_cloud(self._message(pair, "points").raw)
-            frame_id = decoded.header.frame_id
-            return _Cloud(pair.messages["points"][1], decoded.cloud(), frame_id, np.eye(4))
+    def _depth_beside_points(self, pair: PairRecord) -> tuple[_Depth | None, tuple[str, ...]]:
+        """The depth image; where the cloud does not need it, one without calibration is a note."""
+        try:
+            return self._depth(pair), ()
+        except CalibrationMissing as error:
+            if "points" not in pair.messages:
+                raise
+            return None, (f"the depth image is left out: {error.problem}",)
+
+    def _depth(self, pair: PairRecord) -> _Depth | None:
+        if "depth" not in pair.messages:
+            return None
         topic, stamp_ns = pair.messages["depth"]
         picture = self._picture(pair, "depth")
         if not picture.is_depth:
@@ -228,34 +251,56 @@ class BagDataset:
                 f"{topic} is {depth.shape}, its camera_info {(camera.height, camera.width)}",
                 "publish the camera_info of exactly this image size",
             )
-        xyz_cam = organised_cloud(depth, camera).reshape(-1, 3)
-        xyz_cam = xyz_cam[np.isfinite(xyz_cam[:, 0])]
-        body = PointCloud((xyz_cam @ R_OPTICAL_BODY).astype(np.float32), frame_id=frame_id)
-        return _Cloud(stamp_ns, body, frame_id, _T_OPTICAL_BODY, (camera, depth))
+        return _Depth(topic, stamp_ns, frame_id, camera, depth)
 
-    def _image(self, pair: PairRecord, role: str, cloud: _Cloud, log_ns: int) -> CameraImage:
+    def _cloud(self, pair: PairRecord, depth: _Depth | None) -> _Cloud:
+        if depth is None or "points" in pair.messages:
+            decoded = decode_cloud(self._message(pair, "points").raw)
+            frame_id = decoded.header.frame_id
+            return _Cloud(pair.messages["points"][1], decoded.cloud(), frame_id, np.eye(4))
+        xyz_cam = organised_cloud(depth.pixels, depth.camera).reshape(-1, 3)
+        xyz_cam = xyz_cam[np.isfinite(xyz_cam[:, 0])]
+        body = PointCloud((xyz_cam @ R_OPTICAL_BODY).astype(np.float32), frame_id=depth.frame_id)
+        return _Cloud(depth.stamp_ns, body, depth.frame_id, _T_OPTICAL_BODY)
+
+    def _image(
+        self, pair: PairRecord, role: str, cloud: _Cloud, depth: _Depth | None, log_ns: int
+    ) -> CameraImage:
         topic, stamp_ns = pair.messages[role]
         picture = self._picture(pair, role)
         frame_id = picture.header.frame_id
         camera = self._calibration.camera(topic, frame_id, stamp_ns)
         T_cam_frame = self._calibration.extrinsics(frame_id, cloud.frame_id, stamp_ns, log_ns)
+        C = cloud.T_frame_cloud
+        motion = self._motion(pair, cloud.frame_id, cloud.stamp_ns, stamp_ns, log_ns)
         image = CameraImage(
             role.partition("/")[2] or role,
             stamp_ns,
             picture.pixels,
             camera,
-            T_cam_frame @ cloud.T_frame_cloud,
-            self._ego_motion(pair, cloud, stamp_ns, log_ns),
+            T_cam_frame @ C,
+            None if motion is None else inverse(C) @ motion @ C,
         )
-        return image if cloud.depth is None else replace(image, depth=self._register(image, cloud))
+        if depth is None:
+            return image
+        try:
+            T_colour_depth = self._calibration.extrinsics(
+                frame_id, depth.frame_id, stamp_ns, log_ns
+            )
+        except CalibrationMissing:
+            return image  # of a cloud that is not made from depth; a note tells it
+        motion = self._motion(pair, depth.frame_id, depth.stamp_ns, stamp_ns, log_ns)
+        if motion is not None:
+            T_colour_depth = T_colour_depth @ motion
+        return replace(image, depth=self._register(image, depth, T_colour_depth))
 
-    def _register(self, image: CameraImage, cloud: _Cloud) -> npt.NDArray[np.float32] | None:
+    def _register(
+        self, image: CameraImage, depth: _Depth, T_colour_depth: Array
+    ) -> npt.NDArray[np.float32] | None:
         """The depth image as the colour camera sees it; None where it sees nothing of it."""
-        assert cloud.depth is not None
-        camera, depth = cloud.depth
-        T_colour_depth = image.T_cam_cloud @ inverse(cloud.T_frame_cloud)
+        camera = depth.camera
         if same_camera(camera, image.camera) and np.allclose(T_colour_depth, np.eye(4), atol=1e-9):
-            return depth  # the driver has registered it
+            return depth.pixels  # the driver has registered it
         known = self._registrations.get(image.name)
         if (
             known is None
@@ -263,23 +308,22 @@ class BagDataset:
             or not same_camera(known.colour_camera, image.camera)
         ):
             known = self._registrations[image.name] = DepthRegistration(camera, image.camera)
-        seen = known(depth, T_colour_depth)
+        seen = known(depth.pixels, T_colour_depth)
         return seen if seen.any() else None
 
-    def _ego_motion(
-        self, pair: PairRecord, cloud: _Cloud, stamp_ns: int, log_ns: int
+    def _motion(
+        self, pair: PairRecord, frame_id: str, start_ns: int, end_ns: int, log_ns: int
     ) -> Array | None:
-        """Lidar frame at the cloud's stamp to that at the image's; None where it is unknown."""
-        if stamp_ns == cloud.stamp_ns or not pair.world_frame:
+        """A frame at one time to the same frame at another; None where that is not known."""
+        if start_ns == end_ns or not pair.world_frame:
             return None
         buffer = self._calibration.around(log_ns)
         try:
-            before = buffer.lookup(pair.world_frame, cloud.frame_id, cloud.stamp_ns)
-            after = buffer.lookup(pair.world_frame, cloud.frame_id, stamp_ns)
+            before = buffer.lookup(pair.world_frame, frame_id, start_ns)
+            after = buffer.lookup(pair.world_frame, frame_id, end_ns)
         except CalibrationMissing:
             return None
-        C = cloud.T_frame_cloud
-        return inverse(after @ C) @ before @ C
+        return inverse(after) @ before
 
     def _check_calibration(
         self, row: int, pair: PairRecord, images: tuple[CameraImage, ...]

@@ -162,7 +162,7 @@ def decode_compressed_image(raw: cdr.Bytes) -> ImageMessage:
 def check_compressed_image(raw: cdr.Bytes) -> tuple[Header, int, int]:
     """(header, width, height) from the picture's own header; pixels stay compressed.
 
-    Finds truncation, not damage inside: only decoding does.
+    Finds truncation, and by its checksums any damage to a PNG; a JPEG has none.
 
     Raises:
         WireError: malformed bytes, truncated picture, another format, too large.

@@ -10,16 +10,18 @@ import pytest
 from condense_ros.bags import BagWriter, PairRecord
 from condense_ros.datasets import open_dataset
 from condense_ros.datasets.bag import BagDataset
-from condense_ros.errors import GeometryError
-from condense_ros.geometry import CameraModel, inverse, rotation_rpy, se3
+from condense_ros.errors import CalibrationMissing, GeometryError
+from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, inverse, rotation_rpy, se3
 from condense_ros.registration import DepthRegistration, organised_cloud
 from condense_ros.wire import (
     CAMERA_INFO,
     IMAGE,
+    POINT_CLOUD,
     TF,
     Header,
     StampedTransform,
     encode_camera_info,
+    encode_cloud,
     encode_image,
     encode_tf,
 )
@@ -144,12 +146,22 @@ def test_real_depth_agrees_from_another_place(data_dir: Path) -> None:
             assert np.median(np.abs(seen - measured)[both] / measured[both]) < 0.02
 
 
-def record(folder: Path, depth: np.ndarray, *, colour: CameraModel, lens: CameraModel, T) -> None:
+def record(
+    folder: Path,
+    depth: np.ndarray,
+    *,
+    colour: CameraModel,
+    lens: CameraModel,
+    T: np.ndarray,
+    lidar: bool = False,
+    joined: bool = True,
+) -> None:
     stamp = 1_700_000_000_000_000_000
     with BagWriter(folder) as writer:
         frames = {"depth": Header(stamp, "depth_frame"), "color": Header(stamp, "color_frame")}
         static = encode_tf([StampedTransform(stamp, "color_frame", "depth_frame", T)])
-        writer.write("/tf_static", TF, static, stamp, stamp)
+        if joined:
+            writer.write("/tf_static", TF, static, stamp, stamp)
         writer.write(
             "/depth/image", IMAGE, encode_image(frames["depth"], depth, "16UC1"), stamp, stamp
         )
@@ -159,6 +171,14 @@ def record(folder: Path, depth: np.ndarray, *, colour: CameraModel, lens: Camera
             info = encode_camera_info(frames[name], one)
             writer.write(f"/{name}/camera_info", CAMERA_INFO, info, stamp, stamp)
         messages = {"depth": ("/depth/image", stamp), "image/color": ("/color/image", stamp)}
+        if lidar:
+            mount = StampedTransform(
+                stamp, "lidar", "color_frame", se3(R_OPTICAL_BODY.T, [0, 0, 0])
+            )
+            writer.write("/tf_static", TF, encode_tf([mount]), stamp, stamp)
+            points = encode_cloud(Header(stamp, "lidar"), dict.fromkeys("xyz", np.ones(3)))
+            writer.write("/points", POINT_CLOUD, points, stamp, stamp)
+            messages["points"] = ("/points", stamp)
         writer.pair(PairRecord(stamp, messages))
 
 
@@ -183,3 +203,30 @@ def test_a_bag_with_a_depth_camera_beside_the_colour_camera(tmp_path: Path) -> N
     there = image.depth[at[:, 1], at[:, 0]]
     assert (there > 0).all()
     assert (there <= z[inside] + 1e-3).all()
+
+
+def test_a_bag_with_lidar_and_depth_has_both(tmp_path: Path) -> None:
+    """The cloud is the LiDAR's; depth goes to the images all the same."""
+    lens, colour = camera(40, 20, 100.0), camera(40, 20, 100.0)
+    depth = np.full((20, 40), 5.0)
+    T = se3(np.eye(3), [-0.1, 0, 0])
+    record(tmp_path / "bag", depth, colour=colour, lens=lens, T=T, lidar=True)
+    frame = BagDataset(tmp_path / "bag")[0]
+    np.testing.assert_array_equal(frame.cloud.xyz, np.ones((3, 3)))
+    seen = frame.images[0].depth
+    assert seen is not None
+    np.testing.assert_array_equal(seen[:, :38], np.full((20, 38), 5.0, np.float32))
+    assert not seen[:, 38:].any()
+
+
+def test_depth_that_tf_does_not_place_is_left_out_and_noted(tmp_path: Path) -> None:
+    lens = camera(40, 20, 100.0)
+    depth = np.full((20, 40), 5.0)
+    for lidar in (True, False):
+        folder = tmp_path / str(lidar)
+        record(folder, depth, colour=lens, lens=lens, T=np.eye(4), lidar=lidar, joined=False)
+    frame = BagDataset(tmp_path / "True")[0]
+    assert frame.images[0].depth is None
+    assert any("/depth/image reaches no image" in note for note in frame.notes)
+    with pytest.raises(CalibrationMissing):  # the cloud itself would come from the depth image
+        BagDataset(tmp_path / "False")[0]
