@@ -11,6 +11,9 @@ from condense_ros.wire.cdr import Bytes
 
 #: buffers per system call; Linux takes 1024
 _MOST = 512
+#: a call writes up to the next multiple of this: several megabytes at an odd place can cost the
+#: kernel many times more, as it looks for large pieces of memory to hold them
+_BLOCK = 1 << 20
 
 
 class LogFile:
@@ -28,6 +31,7 @@ class LogFile:
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         self._pending: deque[memoryview] = deque()
         self._position = 0
+        self._written = 0
         # end of the last record that is wholly in the file
         self._boundary = 0
         self._synced = 0
@@ -55,7 +59,8 @@ class LogFile:
             OSError: the disk is full or broken; call again to go on.
         """
         while self._pending:
-            done = os.writev(self._fd, list(islice(self._pending, _MOST)))
+            done = os.writev(self._fd, self._next())
+            self._written += done
             while done:
                 view = self._pending[0]
                 if done < view.nbytes:
@@ -64,6 +69,17 @@ class LogFile:
                 done -= view.nbytes
                 self._pending.popleft()
         self._boundary = self._position
+
+    def _next(self) -> list[memoryview]:
+        """What one system call writes."""
+        room = _BLOCK - self._written % _BLOCK
+        views = []
+        for view in islice(self._pending, _MOST):
+            views.append(view[:room])
+            room -= view.nbytes
+            if room <= 0:
+                break
+        return views
 
     @property
     def unsynced(self) -> int:
