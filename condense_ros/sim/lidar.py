@@ -111,6 +111,6 @@ def wet_reflectance(reflectance: Float, normal: Float, cosine: Values, wet: floa
         return reflectance
     flat = np.abs(normal[:, 2]) > 0.7
     return np.asarray(
-        np.where(flat, reflectance * (1 - wet * (0.4 + 0.5 * (1 - cosine))), reflectance),
+        np.where(flat, reflectance * (1 - wet * (0.5 + 0.48 * (1 - cosine))), reflectance),
         np.float32,
     )
