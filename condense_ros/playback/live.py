@@ -76,6 +76,9 @@ class LiveSource:
 
     Samples are the same, bit for bit, as a folder of the same configuration holds (but for JPEG).
 
+    Args:
+        visibility: find out which cameras see the points.
+
     Attributes:
         waited_s: time that the playback waited for samples since the first came.
 
@@ -83,8 +86,8 @@ class LiveSource:
         SimulationError: the configuration cannot be simulated.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, *, visibility: bool = True) -> None:
+        self.plan, self._visibility = plan, visibility
         self.name, self.motion, self.rig = plan.name, plan.motion, plan.published
         self.series, self.T_odom_base, self.imu = plan.series, plan.T_odom_base, plan.imu
         self.notes: tuple[str, ...] = (
@@ -119,7 +122,9 @@ class LiveSource:
         if self._closed:
             raise SimulationError("the playback was closed", "open it again")
         if self._pool is None:
-            self._pool = workers(self.plan.config.workers, _start, (self.plan.for_workers(),))
+            self._pool = workers(
+                self.plan.config.workers, _start, (self.plan.for_workers(), self._visibility)
+            )
         wanted = dict.fromkeys([sample, *ahead])
         for old in [key for key in self._futures if key not in wanted]:
             self._futures.pop(old).cancel()
@@ -138,29 +143,33 @@ class LiveSource:
         return result
 
 
-def open_live(config: LiveConfig) -> LiveSource:
+def open_live(config: LiveConfig, *, visibility: bool) -> LiveSource:
     """Plans the drive of a live simulation (this takes seconds); nothing is rendered yet.
+
+    Args:
+        visibility: find out which cameras see the points.
 
     Raises:
         ConfigError: unknown names, wrong types, values out of range.
         SimulationError: the configuration cannot be simulated.
     """
-    return LiveSource(make_plan(config.simulation()))
+    return LiveSource(make_plan(config.simulation()), visibility=visibility)
 
 
 class _Job:
     """What a worker process holds between samples."""
 
     renderer: Renderer
+    visibility: bool
 
 
-def _start(plan: Plan) -> None:
-    _Job.renderer = Renderer(plan)
+def _start(plan: Plan, visibility: bool) -> None:
+    _Job.renderer, _Job.visibility = Renderer(plan), visibility
 
 
 def _render(sample: Sample) -> Sweep | Picture:
     sensor, number = sample
     if sensor == LIDAR:
-        return _Job.renderer.sweep(number)
+        return _Job.renderer.sweep(number, visibility=_Job.visibility)
     truth = _Job.renderer.plan.config.pixel_truth
     return _Job.renderer.picture(sensor, number, truth=truth)

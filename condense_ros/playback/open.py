@@ -34,7 +34,7 @@ def open_playback(config: PlaybackConfig, live: LiveConfig | None = None) -> Pla
             raise ConfigError(
                 f"both a path ({config.path}) and a world ({live.world}) to play", "give one"
             )
-        return SimulatedPlayback(open_live(live), config)
+        return SimulatedPlayback(open_live(live, visibility=config.labels), config)
     if not config.path:
         raise DatasetError(
             "no path to play", "set the parameter path to a data set or bag, or simulate.world"

@@ -60,14 +60,18 @@ class Renderer:
             for number in np.flatnonzero(frames == frame)
         ]
 
-    def sweep(self, index: int) -> Sweep:
-        """Sweep `index` of the drive; its points are seen by the images nearest in time."""
+    def sweep(self, index: int, *, visibility: bool = True) -> Sweep:
+        """Sweep `index` of the drive; its points are seen by the images nearest in time.
+
+        Args:
+            visibility: find out which cameras see the points; else none does.
+        """
         plan, simulator = self.plan, self.simulator
         stamp_ns = int(plan.series[LIDAR].true_ns[index])
         taken = simulator.sweep(plan.motion, stamp_ns)
         visible = np.zeros(len(taken.cloud), np.uint8)
         for k, spec in enumerate(plan.rig.cameras):
-            if spec.name in plan.series:
+            if visibility and spec.name in plan.series:
                 triggers = self._triggers(spec.name)
                 at_ns = int(triggers[np.abs(triggers - stamp_ns).argmin()])
                 seen = simulator.visible(taken, spec.name, plan.motion, at_ns)

@@ -29,19 +29,22 @@ def simulation_config(values: Mapping[str, Any]) -> SimulationConfig:
     """The configuration from values by name; a dot leads into a section.
 
     `drive.reverse`, `odometry.scale_error`, `faults.drop.lidar` (or `faults.drop` for all sensors),
-    `layout.columns`, and `rig`: the name of a rig that comes along, a YAML file, or a mapping.
+    `layout.columns`; `rig`: the name of a rig that comes along, a YAML file, or a mapping; and what
+    differs from it: `rig.lidar.motion_distortion`, `rig.cameras.front.rolling_shutter_s`,
+    `rig.cameras.*.noise`.
 
     Raises:
         ConfigError: unknown names, wrong types, values out of range, no such rig.
     """
-    nested = _nested(values)
+    changes = {k: v for k, v in values.items() if k.startswith("rig.")}
+    nested = _nested({k: v for k, v in values.items() if k not in changes})
     for name, cls in _SECTIONS.items():
         nested[name] = build(cls, _section(nested, name))
     nested["faults"] = build_faults(_section(nested, "faults"))
     layout = _section(nested, "layout")
     kind = nested.get("kind", SimulationConfig.kind)
     nested["layout"] = build(layout_class(str(kind)), layout) if layout else None
-    nested["rig"] = find_rig(nested.get("rig"))
+    nested["rig"] = _changed(find_rig(nested.get("rig")), _nested(changes).get("rig", {}))
     return build(SimulationConfig, nested)
 
 
@@ -74,6 +77,25 @@ def find_rig(rig: Any) -> Rig:
     if path.suffix in (".yaml", ".yml"):
         return Rig.from_yaml(path)
     return Rig.named(str(rig))
+
+
+def _changed(rig: Rig, changes: Mapping[str, Any]) -> Rig:
+    """The rig with other values of its LiDAR and of cameras by name (`*`: all)."""
+    if not changes:
+        return rig
+    values = rig.to_dict()
+    values["lidar"].update(_section(changes, "lidar"))
+    cameras = _section(changes, "cameras")
+    names = {"*", *(camera["name"] for camera in values["cameras"])}
+    unknown = sorted({*(set(changes) - {"lidar", "cameras"}), *(set(cameras) - names)})
+    if unknown:
+        raise ConfigError(
+            f"the rig has no {', '.join(unknown)}",
+            f"use rig.lidar.NAME or rig.cameras.CAMERA.NAME with {', '.join(sorted(names))}",
+        )
+    for camera in values["cameras"]:
+        camera.update({**_section(cameras, "*"), **_section(cameras, camera["name"])})
+    return Rig.from_dict(values)
 
 
 def shipped_rigs() -> dict[str, Path]:

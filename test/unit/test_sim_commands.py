@@ -53,9 +53,25 @@ def test_dots_lead_into_sections() -> None:
     assert simulation_config({}) == sim.SimulationConfig()
 
 
+def test_parts_of_a_rig_are_changed_by_name() -> None:
+    config = simulation_config(
+        {
+            "rig": "kitti_like",
+            "rig.lidar.motion_distortion": True,
+            "rig.cameras.*.rolling_shutter_s": 0.02,
+            "rig.cameras.image_03.noise": 0.5,
+        }
+    )
+    assert config.rig.lidar.motion_distortion
+    assert [c.rolling_shutter_s for c in config.rig.cameras] == [0.02, 0.02]
+    assert config.rig.cameras[1].noise == 0.5 != config.rig.cameras[0].noise
+    assert config.rig.lidar.beams == find_rig("kitti_like").lidar.beams
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"rig.cameras.rear.noise": 0.1}, "no rear"),
         ({"drive.revers": True}, "revers"),
         ({"drive": 3}, "no section"),
         ({"rate_hz": 1.0, "rate_hz.x": 2}, "which is a value"),
