@@ -355,8 +355,11 @@ def people_and_things(p: RoomPlacer, rng: np.random.Generator) -> None:
         x = seat.x - back * np.cos(yaw) + away[0]
         y = seat.y - back * np.sin(yaw) + away[1]
         pick = p.room.number if chair else pick
-        put = p.put(kind, x, y, yaw + turn * (1.5 if kind == "office_chair" else 0.4),
-                    pick=pick // 3 if chair else pick, under=chair)  # fmt: skip
+        pick = pick // 3 if chair else pick
+        turn *= {"office_chair": 1.5, "sofa": 0.1}.get(kind, 0.4)
+        put = p.put(kind, x, y, yaw + turn, pick=pick, under=chair)
+        if not put and not chair:
+            put = p.put(kind, seat.x, seat.y, yaw, pick=pick)
         if put and chair and sat < 0.1:
             _sit(p, x, y, yaw, int(rng.integers(99)))
 

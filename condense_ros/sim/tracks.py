@@ -89,7 +89,7 @@ _USES = {4: ("rows", "pasture", "plough", "cereal"), 8: ("wood", "meadow", "past
 def make_land(rng: np.random.Generator, radius_m: float, relief: float) -> Land:
     """Tracks, fields and hills; `relief` scales the hills' height."""
     grid = np.linspace(0, 2 * np.pi, 721)
-    radius = np.full(len(grid), radius_m)
+    radius = np.full(len(grid), float(radius_m))
     for k, share in ((2, 0.12), (3, 0.07), (5, 0.035), (8, 0.012)):
         radius += radius_m * share * rng.uniform(0.5, 1) * np.cos(k * grid + rng.uniform(0, 6.28))
     ring = radius[:-1, None] * np.column_stack([np.cos(grid[:-1]), np.sin(grid[:-1])])

@@ -210,6 +210,13 @@ def test_movers_go_on_the_ground_and_off_the_tracks(country: TerrainWorld) -> No
         assert step.max() * 399 / mover.trajectory.period_s < 4.0
 
 
+def test_flat_and_small_country_is_made_from_whole_numbers() -> None:
+    world = TerrainWorld(0, TerrainConfig(radius_m=60, relief=0, trees=0, animals=0, walkers=0))
+    np.testing.assert_array_equal(world.height(world.network.nodes), 0.0)
+    assert np.isfinite(world.mesh.triangles).all()
+    assert world.network.length_m() > 500
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(SimulationError, match="negative"):
         TerrainWorld(-1)
