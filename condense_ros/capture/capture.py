@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from condense_ros.bags import PairRecord, RecordConfig
 from condense_ros.capture.calibration import View
+from condense_ros.capture.clock import ClockLog
 from condense_ros.capture.config import CaptureConfig, roles
 from condense_ros.capture.context import Context
 from condense_ros.capture.counts import CaptureReport
@@ -25,10 +25,6 @@ from condense_ros.errors import BagError, CondenseError, WireError
 from condense_ros.sync import PolicyFactory, Stamped, SyncConfig, Synchronizer, TopicCount
 from condense_ros.wire.cdr import Bytes
 from condense_ros.wire.topics import camera_info_topic
-
-_log = logging.getLogger(__name__)
-#: a jump ahead shows in every topic; those as far and as late up to this are one
-_ONE_JUMP_S = 2.0
 
 
 class Capture:
@@ -95,9 +91,7 @@ class Capture:
         )
         self._latched = Latched()
         self._refused: dict[str, Counter[str]] = {topic: Counter() for topic in self._roles}
-        self._jumps = self._jumps_ahead = 0
-        # how far the last jump ahead went, and when
-        self._ahead = (0.0, 0.0)
+        self._clock = ClockLog(self._sync)
 
     @property
     def topics(self) -> Mapping[str, str]:
@@ -214,29 +208,10 @@ class Capture:
             item = (facts, log_ns, message if self._holds else None)
             size_bytes = len(message.raw) if self._holds else 0
             self._sync.add(topic, facts.stamp_ns, item, size_bytes=size_bytes)
-            self._look_for_jumps()
+            if self._clock.went_back():
+                self._pairing.drop("clock_jump_back")
+                self._context.clock_went_back()
         self.resolve()
-
-    def _look_for_jumps(self) -> None:
-        jumps, ahead = self._sync.resets["clock_jump_back"], self._sync.jumps_ahead
-        if jumps != self._jumps:
-            self._jumps = jumps
-            self._pairing.drop("clock_jump_back")
-            self._context.clock_went_back()
-            topic, jump_s = self._sync.last_jump
-            _log.info(
-                "%s: the clock went back by %.3f s; queues are cleared, capture goes on",
-                topic,
-                -jump_s,
-            )
-        if ahead != self._jumps_ahead:
-            topic, jump_s = self._sync.last_jump
-            before_s, at = self._ahead
-            now = time.monotonic()
-            if now - at > _ONE_JUMP_S or abs(jump_s - before_s) > _ONE_JUMP_S:
-                _log.info("%s: the clock went ahead by %.3f s; capture goes on", topic, jump_s)
-            self._ahead = (jump_s, now)
-        self._jumps_ahead = ahead
 
     def _refuse(self, topic: str, reason: str, problem: str) -> None:
         with self._lock:

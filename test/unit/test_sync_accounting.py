@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import pytest
@@ -200,6 +201,40 @@ def test_drop_callback_that_raises_does_not_stop_matching_either():
         sync.add("/b", k * 10**9, None)
     assert order == [("/a", "no_partner"), 5 * 10**9, 6 * 10**9]
     assert sync.callback_errors == 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_threads_may_add_at_once(policy):
+    """One thread per topic: callbacks never overlap, every message is accounted for."""
+    topics = [f"/t{i}" for i in range(4)]
+    inside, overlaps, stamps = [0], [0], []
+
+    def on_match(found):
+        inside[0] += 1
+        overlaps[0] += inside[0] > 1
+        stamps.append(found["/t0"].stamp_ns)
+        inside[0] -= 1
+
+    sync = Synchronizer(topics, SyncConfig(policy=policy, queue_size=1000), on_match)
+    begin = threading.Barrier(len(topics))
+
+    def feed(topic):
+        begin.wait()
+        for k in range(500):
+            sync.add(topic, 10**9 + k * 100 * MS, k)
+
+    threads = [threading.Thread(target=feed, args=(topic,)) for topic in topics]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sync.finish()
+    check(sync, dict.fromkeys(topics, 500))
+    assert overlaps[0] == 0
+    assert stamps == sorted(stamps)
+    assert len(stamps) == sync.matches == sync.accounting()["/t0"].matched
+    if policy != "nearest":  # which gives up on topics that come later than latency_s
+        assert len(stamps) == 500
 
 
 def test_callback_may_add_messages():
