@@ -19,7 +19,7 @@ from condense_ros.draw.style import (
 )
 from condense_ros.errors import FrameError
 from condense_ros.frame import CameraImage, Frame
-from condense_ros.geometry import Projection, project_cloud
+from condense_ros.geometry import Projection, project_cloud, transform
 from condense_ros.ontology import Ontology
 
 #: an RGB-D cloud has a point per pixel, which would cover the image
@@ -45,12 +45,19 @@ def _by_direction(images: list[CameraImage]) -> list[CameraImage]:
 
 
 def _seen(frame: Frame, image: CameraImage) -> Projection:
-    """Visible points, far ones first so that near ones are drawn on top, thinned where dense."""
+    """Visible points, far ones first so that near ones are drawn on top, thinned where dense.
+
+    Their depth is the distance for a fisheye.
+    """
     seen = project_cloud(frame.cloud.xyz, image.T_cam_cloud, image.camera)
     # a regular stride would draw patterns of its own
     rows = np.random.default_rng(0).permutation(len(seen.index))[:_MAX_POINTS]
-    rows = rows[np.argsort(-seen.depth[rows], kind="stable")]
-    return Projection(seen.index[rows], seen.uv[rows], seen.depth[rows])
+    distance = seen.depth
+    if image.camera.model == "fisheye":  # which may see behind its own plane
+        xyz = frame.cloud.xyz[seen.index]
+        distance = np.linalg.norm(transform(image.T_cam_cloud, xyz), axis=1)
+    rows = rows[np.argsort(-distance[rows], kind="stable")]
+    return Projection(seen.index[rows], seen.uv[rows], distance[rows])
 
 
 def draw_overlay(

@@ -58,6 +58,17 @@ def test_overlay_by_depth_and_by_class(frame: Frame, tmp_path: Path) -> None:
     assert Image.open(everything).size[0] > Image.open(depth).size[0]
 
 
+def test_overlay_of_a_fisheye_that_sees_behind_itself(frame: Frame, tmp_path: Path) -> None:
+    K = np.array([[40.0, 0, 119.5], [0, 40, 119.5], [0, 0, 1]])
+    camera = CameraModel(K, 240, 240, model="fisheye")
+    pixels = np.full((240, 240, 3), 90, np.uint8)
+    image = CameraImage("round", 0, pixels, camera, frame.images[2].T_cam_lidar)
+    path = draw.draw_overlay(Frame(0, frame.cloud, (image,)), None, tmp_path / "round.png")
+    coloured = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    # the point of view is all around: colours in the ring of directions behind the camera
+    assert (np.ptp(coloured, axis=-1) > 60).sum() > 2000
+
+
 def test_cameras_are_laid_out_as_a_driver_sees_them(frame: Frame) -> None:
     names = [image.name for image in _by_direction(list(frame.images))]
     assert names == ["cam60", "cam0", "cam-60", "cam180"]
