@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from condense_ros.bags import BagReader, bag_info
+from condense_ros.cli._processes import node_environment
 from condense_ros.datasets import open_dataset
+from condense_ros.errors import CondenseError
 from condense_ros.transport import profile_path
 
-from .conftest import Robot, Session
+from .conftest import IMAGE, POINTS, SECOND, Robot, Session
 from .live import Live
 
 pytestmark = pytest.mark.ros
@@ -93,6 +101,48 @@ def test_the_calibration_watch_is_among_the_diagnostics(live_of):
     values = {value.key: value.value for value in live.status(name).values}
     assert int(values["looked_at"]) >= 1
     live.account()
+
+
+def test_condense_record_is_clean_in_a_pipe(robot, tmp_path, domain):
+    """Plain lines and a last table with rates and drops; no control characters."""
+    command = [sys.executable, "-m", "condense_ros.cli", "record", str(tmp_path / "bag")]
+    values = {"image_topics": f"[{IMAGE}]", "report_period_s": 0.2, "transform_wait_s": 0.2}
+    for name, value in values.items():
+        command += ["-p", f"{name}={value}"]
+    process = subprocess.Popen(
+        command,
+        env=node_environment(domain),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        robot.statics()
+        robot.camera_info()
+        stamp, deadline = SECOND, time.monotonic() + 60.0
+        while bag_pairs(tmp_path / "bag") < 5 and time.monotonic() < deadline:
+            for _ in range(10):
+                stamp += SECOND // 10
+                robot.frame(stamp)
+        process.send_signal(signal.SIGINT)
+        shown = process.communicate(timeout=60)[0].decode()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, shown
+    assert "\x1b" not in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith(f"│ {POINTS} ")]
+    assert int(row.split("│")[4]) >= 5
+    assert "MB written" in shown
+    assert "GB free" in shown
+    assert re.search(r"bag: .*bag, \d+ messages, \d+ pairs", shown)
+
+
+def bag_pairs(path) -> int:
+    try:
+        return len(BagReader(path).pairs())
+    except CondenseError:
+        return 0
 
 
 def test_message_filters_is_named_where_it_is_missing(live_of, tmp_path, domain):
