@@ -19,7 +19,7 @@ KERB_M = 0.13
 #: streets give way to the crossing this far (metres) from its node
 CLEAR_M = 13.0
 #: pieces per side of a terrain cell of 2.5 m near streets
-_FINE = 4
+_FINE = 3
 
 
 def add_ways(

@@ -74,7 +74,7 @@ def tree(name: str) -> Plant:
         shapes.add("bark", tube(path, [0.4 * radius, 0.3 * radius, 0.12 * radius], 4))
     leaf = []
     if conifer:
-        n = int(95 * height)
+        n = int(135 * height)
         up = rng.uniform(0, 1, n) ** 1.4
         tiers = np.round(up * 9) / 9 * 0.6 + up * 0.4
         spread = (1 - tiers) * 0.24 * height * np.sqrt(rng.uniform(0.1, 1, n)) + 0.1
@@ -82,7 +82,7 @@ def tree(name: str) -> Plant:
         centres = np.column_stack(
             [spread * np.cos(angle), spread * np.sin(angle), fork + tiers * (height - fork)]
         )
-        leaf.append(leaf_faces(centres, rng.uniform(0.22, 0.45, n), rng))
+        leaf.append(leaf_faces(centres, rng.uniform(0.18, 0.36, n), rng))
     else:
         crown = float(rng.uniform(0.22, 0.34)) * height
         for _ in range(int(rng.integers(5, 10))):
@@ -92,11 +92,9 @@ def tree(name: str) -> Plant:
             size = crown * float(rng.uniform(0.4, 0.7))
             limb = np.array([np.r_[lean * 0.4, fork], centre])
             shapes.add("limb", tube(limb, [0.5 * radius, 0.03], 4))
-            n = int(70 * size**1.7) + 40
-            for twig in centre + _shell(rng, 2, 0.5) * size * 0.8:
-                shapes.add("limb", tube(np.array([centre, twig]), [0.03, 0.012], 3))
+            n = int(95 * size**1.7) + 50
             points = centre + _shell(rng, n, 0.35) * size * [1, 1, 0.8]
-            leaf.append(leaf_faces(points, rng.uniform(0.2, 0.4, n), rng))
+            leaf.append(leaf_faces(points, rng.uniform(0.17, 0.33, n), rng))
     leaves = np.concatenate(leaf)
     return Plant(shapes.model(), leaves[rng.permutation(len(leaves))], 1.7 * radius)
 
@@ -106,10 +104,10 @@ def bush(name: str) -> Array:
     """(L, 3, 3) leaves of a round bush, 0.5 to 1.6 m high, in an order without meaning."""
     rng = asset_rng(name)
     size = float(rng.uniform(0.4, 1.0))
-    n = int(300 * size**1.5)
+    n = int(380 * size**1.5)
     points = _shell(rng, n, 0.35) * size
     points[:, 2] = np.abs(points[:, 2]) * rng.uniform(0.8, 1.5)
-    return leaf_faces(points, rng.uniform(0.12, 0.26, n), rng)
+    return leaf_faces(points, rng.uniform(0.1, 0.23, n), rng)
 
 
 def add_hedge(

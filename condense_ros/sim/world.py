@@ -52,7 +52,7 @@ class World:
         split: "train" or "test", from whose assets everything is made.
 
     Attributes:
-        lasting: how many of `mesh`'s triangles, its first, are the same in every session.
+        permanent: how many of `mesh`'s triangles, its first, are the same in every session.
         weather: name of the session's weather.
         sun: (3,) unit vector towards the sun.
         The others are those of `Scenery`.
@@ -91,7 +91,7 @@ class World:
         fill_open_land(layout, lasting)
         with layout.builder.of(0):
             add_terrain(layout.builder, self.network, layout.taken, assets, lasting)
-        self.lasting = layout.builder.triangle_count()
+        self.permanent = layout.builder.triangle_count()
         day = make_day(passing, session)
         part = SessionPart(layout, sides, day, session)
         part.fill(passing)

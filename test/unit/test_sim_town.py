@@ -68,8 +68,8 @@ def test_same_seed_same_bytes_in_processes_with_other_hash_seeds() -> None:
 def test_what_lasts_is_the_same_bit_for_bit_and_the_rest_is_another(days: list[sim.World]) -> None:
     first = days[0]
     for other in days[1:]:
-        n = first.lasting
-        assert other.lasting == n > 10_000
+        n = first.permanent
+        assert other.permanent == n > 10_000
         surfaces = int(first.mesh.surface[:n].max()) + 1
         for name in ("triangles", "surface", "instance"):
             a, b = getattr(first.mesh, name)[:n], getattr(other.mesh, name)[:n]
@@ -119,7 +119,9 @@ def test_a_site_closes_part_of_a_side_from_the_second_session_on(days: list[sim.
         low = np.array([mesh.triangles[mesh.instance == k][:, :, 2].min() for k in
                         np.unique(mesh.instance[is_clutter])[:1]])  # fmt: skip
         assert np.isfinite(low).all()
-        count.append(len(np.unique(mesh.instance[world.lasting :][is_clutter[world.lasting :]])))
+        count.append(
+            len(np.unique(mesh.instance[world.permanent :][is_clutter[world.permanent :]]))
+        )
     assert min(count[1:]) > count[0]
 
 
