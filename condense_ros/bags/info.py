@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +67,11 @@ class _Sum:
         return (self.count - 1) / span if span > 0 else 0.0
 
 
-def bag_info(path: Path | str) -> BagInfo:
+def bag_info(path: Path | str, progress: Callable[[int, int], None] | None = None) -> BagInfo:
     """Reads the whole bag, checking every chunk.
+
+    Args:
+        progress: called with (messages done, messages in all).
 
     Raises:
         BagError: nothing there that is a bag.
@@ -77,7 +80,10 @@ def bag_info(path: Path | str) -> BagInfo:
     sums = {topic: _Sum() for topic in reader.topics}
     ids: Counter[str] = Counter()
     bad_pairs = 0
-    for message in reader.messages():
+    total = sum(topic.count for topic in reader.topics.values())
+    for done, message in enumerate(reader.messages(), 1):
+        if progress is not None:
+            progress(done, total)
         sums[message.topic].add(len(message.raw), message.log_ns)
         if message.type_name == PAIR_TYPE:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 from mcap.records import Channel, Schema
 
 from condense_ros.bags.chunks import LIBRARY
@@ -263,7 +263,7 @@ class BagReader:
         try:
             data = _read(self._indices[file].path, chunk.offset, chunk.length)
             records = decompress(data, chunk.compression, chunk.size, whole=chunk.whole)
-            if chunk.whole and chunk.crc and zlib.crc32(records) != chunk.crc:
+            if chunk.whole and chunk.crc and isal_zlib.crc32(records) != chunk.crc:
                 raise BagError("a chunk does not match its CRC")
         except BagError:
             self._bad.add(key)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import re
 import struct
-import zlib
 from array import array
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile
 from mcap.opcode import Opcode
@@ -219,7 +219,7 @@ class _Scan:
             self._doubtful += declared
             return
         if declared or not complete:
-            sound = complete and (crc == 0 or zlib.crc32(content[first:last]) == crc)
+            sound = complete and (crc == 0 or isal_zlib.crc32(content[first:last]) == crc)
             if not sound:
                 self.index.bad_chunks.add(number)
                 self._doubtful += declared
@@ -274,7 +274,7 @@ class _Scan:
             if sound and records + size <= self.size:
                 # compressed chunks are checked when they are opened; their CRC is of the content
                 content = self.data[records : records + size]
-                if name_length or crc == 0 or zlib.crc32(content) == crc:
+                if name_length or crc == 0 or isal_zlib.crc32(content) == crc:
                     self.index.damaged += 1
                     return match.start()
         return self.size

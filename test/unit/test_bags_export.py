@@ -14,6 +14,7 @@ import pytest
 from bag_tools import record
 
 from condense_ros.bags import BagWriter, RecordConfig
+from condense_ros.datasets import open_dataset
 from condense_ros.datasets.bag import BagDataset
 from condense_ros.datasets.export_kitti import export_kitti
 from condense_ros.datasets.export_webdataset import export_webdataset
@@ -128,7 +129,8 @@ def test_kitti_images_are_rectified(dataset, tmp_path):
 
 def test_a_bag_comes_back_from_kitti(dataset, tmp_path):
     export_kitti(dataset, tmp_path / "out")
-    back = KittiSequence(tmp_path / "out")
+    back = open_dataset(tmp_path / "out")
+    assert isinstance(back, KittiSequence)
     assert len(back) == 6
     np.testing.assert_allclose(back.poses, dataset.poses, atol=1e-9)
     np.testing.assert_array_equal(back[3].cloud.xyz, dataset[3].cloud.xyz)

@@ -20,9 +20,11 @@ def info(
 ) -> None:
     """What is in a bag, and whether all of it can be read. Exits with 3 if a part cannot."""
     from condense_ros.bags import bag_info
+    from condense_ros.cli.progress import progress_bar
     from condense_ros.errors import BagDamaged
 
-    found = bag_info(path)
+    with progress_bar("reading") as progress:
+        found = bag_info(path, progress)
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2))
     else:
