@@ -86,6 +86,53 @@ def test_sphere_of_facets_is_met_between_its_inner_and_outer_radius(
     assert (met.range_m <= 8 + 4 * (1 - np.cos(np.radians(0.55)))).all()
 
 
+def test_range_to_a_sphere_is_exact_where_its_facets_touch_it(rng: np.random.Generator) -> None:
+    radius, polar = 2.0, np.linspace(0.0005, np.pi - 0.0005, 180)
+    shape = revolve(np.column_stack([radius * np.sin(polar), -radius * np.cos(polar)]), 360)
+    scene = scene_of(shape)
+    corners = scene.mesh.triangles.astype(np.float64)
+    # corners of facets lie on the sphere; a ten-thousandth of the way into the facet they still do
+    pick = rng.integers(2000, len(corners) - 2000, 3000)
+    target = corners[pick, 0] + 1e-4 * (corners[pick].mean(axis=1) - corners[pick, 0])
+    outwards = target / np.linalg.norm(target, axis=1, keepdims=True)
+    eye = target + outwards * 6.0 + rng.uniform(-3, 3, target.shape)
+    way = target - eye
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    b, c = np.einsum("ij,ij->i", eye, way), np.einsum("ij,ij->i", eye, eye) - radius**2
+    analytic = -b - np.sqrt(b * b - c)
+    hits = scene.cast(eye, way)
+    assert (hits.triangle >= 0).all()
+    np.testing.assert_allclose(hits.range_m, analytic, atol=1e-6)
+
+
+def test_ranges_equal_a_float64_search_of_all_triangles(rng: np.random.Generator) -> None:
+    polar = np.linspace(0.05, np.pi - 0.05, 24)
+    shape = revolve(np.column_stack([2 * np.sin(polar), -2 * np.cos(polar)]), 40)
+    scene = scene_of(np.concatenate([shape, leaves(rng.uniform(-4, 4, (300, 3)), 0.5, rng)]))
+    eye = rng.normal(size=(1500, 3))
+    eye *= 9.0 / np.linalg.norm(eye, axis=1, keepdims=True)
+    way = rng.uniform(-2, 2, (1500, 3)) - eye
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    a, b, c = np.swapaxes(scene.mesh.triangles.astype(np.float64), 0, 1)
+    nearest = np.full(len(eye), np.inf)
+    for k in range(len(eye)):  # Moller and Trumbore 1997
+        p = np.cross(way[k], c - a)
+        det = np.einsum("ij,ij->i", b - a, p)
+        with np.errstate(all="ignore"):
+            u = np.einsum("ij,ij->i", eye[k] - a, p) / det
+            q = np.cross(eye[k] - a, b - a)
+            v, t = (q @ way[k]) / det, np.einsum("ij,ij->i", c - a, q) / det
+            inside = (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0)
+        nearest[k] = t[inside].min(initial=np.inf)
+    hits = scene.cast(eye, way)
+    same = np.isfinite(nearest) == (hits.triangle >= 0)
+    # a ray through the very edge of a leaf may go either way
+    assert same.mean() > 0.998
+    gap = np.abs(hits.range_m - nearest)[same & np.isfinite(nearest)]
+    assert np.isfinite(nearest).sum() > 800
+    assert (gap < 1e-6).mean() > 0.998
+
+
 def test_rays_that_leave_the_world_hit_nothing() -> None:
     scene = scene_of(
         quads(np.array([[0, -1, -1], [0, 1, -1], [0, 1, 1], [0, -1, 1.0]]) + [5, 0, 0])
