@@ -73,18 +73,20 @@ def disk_use(out: Path, plan: Plan) -> DiskUse:
     c = plan.config
     rays = _rays(plan)
     # shares of rays that return, and bytes per pixel, are those of simulated towns
-    cloud = int(0.75 * rays * POINT.itemsize)
+    cloud = int(0.8 * rays * POINT.itemsize)
     pictures = 0.0
     for camera in plan.rig.cameras if c.images else ():
-        each = 0.45 if c.image_format == "jpg" else 2.3
+        each = 0.45 if c.image_format == "jpg" else 2.0
         each += 0.6 if camera.depth else 0.0
         each += 0.9 if c.pixel_truth else 0.0
         pictures += each * camera.width * camera.height * len(plan.series[camera.name])
     frames = len(plan.series[LIDAR])
     texts = 260 * sum(len(series) for series in plan.series.values())
-    total = int(cloud * frames + pictures + texts)
+    growing = int(cloud * frames + pictures + texts)
+    # the list of assets
+    total = growing + 80 * len(plan.world.assets) + 5000
     there = next(path for path in [out, *out.absolute().parents] if path.exists())
-    return DiskUse(total // frames, total, shutil.disk_usage(there).free)
+    return DiskUse(growing // frames, total, shutil.disk_usage(there).free)
 
 
 def _rays(plan: Plan) -> int:
