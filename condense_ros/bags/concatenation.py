@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from condense_ros.bags.messages import BagMessage
 from condense_ros.bags.new_bag import NewBag
-from condense_ros.bags.reader import BagMessage, BagReader
+from condense_ros.bags.reader import BagReader
 from condense_ros.bags.recovery import Progress
 from condense_ros.errors import BagError, WireError
 from condense_ros.wire import CAMERA_INFO, decode_tf

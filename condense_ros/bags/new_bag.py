@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from condense_ros.bags.config import MIB, RecordConfig
-from condense_ros.bags.reader import BagMessage, BagReader
+from condense_ros.bags.messages import BagMessage
+from condense_ros.bags.reader import BagReader
 from condense_ros.bags.writer import BagWriter
 from condense_ros.errors import BagError, CondenseError, StorageFull
 from condense_ros.files import sync_folder

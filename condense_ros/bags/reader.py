@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
-from mcap.records import Channel, Schema
 
 from condense_ros.bags.chunks import LIBRARY
 from condense_ros.bags.compression import decompress
 from condense_ros.bags.files import bag_files
 from condense_ros.bags.kinds import TopicKind
+from condense_ros.bags.messages import BagMessage, BagTopic, kind_of
 from condense_ros.bags.pairs import PAIR_TYPE, PairRecord
 from condense_ros.bags.scan import ChunkRef, FileIndex, scan_file
 from condense_ros.bags.sqlite import sqlite_messages, sqlite_topics
@@ -24,52 +23,6 @@ from condense_ros.wire import CAMERA_INFO
 
 #: decoded chunks kept for random access, bytes
 _CACHE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class BagTopic:
-    """A topic of a bag: type name, ros2msg definition ("" where not stored), message count.
-
-    The rest is as in `TopicKind`.
-    """
-
-    type_name: str
-    definition: str
-    count: int
-    type_hash: str = ""
-    qos: str = ""
-    encoding: str = "cdr"
-    schema_encoding: str = "ros2msg"
-
-    @property
-    def kind(self) -> TopicKind:
-        """What a writer needs to store the topic in the same way."""
-        return TopicKind(
-            self.type_name,
-            self.definition,
-            self.type_hash,
-            self.qos,
-            self.encoding,
-            self.schema_encoding,
-        )
-
-
-@dataclass(frozen=True)
-class BagMessage:
-    """One message with its original bytes.
-
-    Attributes:
-        stamp_ns: publish time as stored (the header stamp in our own bags).
-        log_ns: time of reception.
-        verified: False where the file was cut within the chunk, so that no checksum covers it.
-    """
-
-    topic: str
-    type_name: str
-    raw: bytes
-    stamp_ns: int
-    log_ns: int
-    verified: bool = True
 
 
 #: a row of `BagReader.index`; chunk counts from 1, 0 = outside chunks
@@ -146,7 +99,7 @@ class BagReader:
             topic_of = np.full(1 << 16, -1, np.int32)
             for channel in index.channels.values():
                 schema = index.schemas.get(channel.schema_id)
-                kinds.setdefault(channel.topic, _kind(channel, schema))
+                kinds.setdefault(channel.topic, kind_of(channel, schema))
                 topic_of[channel.id] = list(kinds).index(channel.topic)
             table = index.table()
             topic = topic_of[table[:, 0].astype(np.int64)]
@@ -288,17 +241,6 @@ class BagReader:
     def unfinished(self) -> Mapping[Path, bool]:
         """Files without a footer (killed or still being recorded): path to "ends in a record"."""
         return {index.path: index.cut for index in self._indices if not index.finished}
-
-
-def _kind(channel: Channel, schema: Schema | None) -> TopicKind:
-    return TopicKind(
-        schema.name if schema else "",
-        schema.data.decode(errors="replace") if schema else "",
-        channel.metadata.get("topic_type_hash", ""),
-        channel.metadata.get("offered_qos_profiles", ""),
-        channel.message_encoding,
-        schema.encoding if schema else "",
-    )
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

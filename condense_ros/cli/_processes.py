@@ -53,6 +53,10 @@ def ros_arguments(parameters: dict[str, Any]) -> list[str]:
 _LIBC = ctypes.CDLL(None)
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _end_with_parent() -> None:
     """In the child: SIGINT when the parent dies, even of SIGKILL; a node left over would go on."""
     if sys.platform == "linux":
@@ -87,7 +91,8 @@ class NodeProcess:
                 stderr=subprocess.STDOUT,
                 # its own process group: Ctrl-C reaches the parent alone, which ends it in order
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                # the kernel means the thread, so only the main one stands for the process
+                preexec_fn=_end_with_parent if _in_main_thread() else None,
             )
 
     def tail(self, lines: int = 6) -> str:
@@ -164,7 +169,7 @@ def running(
 def _orderly_signals() -> Iterator[threading.Event]:
     """SIGINT and SIGTERM become KeyboardInterrupt until the event is set, then nothing."""
     closing = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield closing
         return
 
