@@ -41,6 +41,9 @@ def observer(world: Scenery) -> Pixels:
         above.mesh = _without(world.mesh, [world.ontology.index(n) for n in ("ceiling", "lamp")])
         light = replace(world.light, sun=(0.24, -0.32, 0.917), sun_rgb=(0.9, 0.86, 0.78))
         above.light = replace(light, ambient_rgb=(0.5, 0.5, 0.52), lamps=())
+    if world.kind == "town":
+        # from this high haze hides the streets
+        above.light = replace(world.light, haze_m=3000.0)
     down, back = np.sin(np.radians(pitch)), np.cos(np.radians(pitch))
     eye = np.array([middle[0], middle[1] - away * size * back, away * size * down])
     pose = np.eye(4)
