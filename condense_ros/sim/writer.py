@@ -84,7 +84,7 @@ def disk_use(out: Path, plan: Plan) -> DiskUse:
     texts = 260 * sum(len(series) for series in plan.series.values())
     growing = int(cloud * frames + pictures + texts)
     # the list of assets
-    total = growing + 80 * len(plan.world.assets) + 5000
+    total = growing + 25 * len(plan.world.assets) + 5000
     there = next(path for path in [out, *out.absolute().parents] if path.exists())
     return DiskUse(growing // frames, total, shutil.disk_usage(there).free)
 
