@@ -96,18 +96,40 @@ class Slop:
             if not candidates:
                 return None
             near.append(candidates)
-        chosen = {topic: stamp}
-
-        def fits(depth: int, low: int, high: int) -> bool:
-            if depth == len(others):
-                return high - low < self._slop_ns
+        if all(len(candidates) == 1 for candidates in near):
+            stamps = [candidates[0] for candidates in near]
+            if max(stamp, *stamps) - min(stamp, *stamps) >= self._slop_ns:
+                return None
+            return {topic: stamp, **dict(zip(others, stamps, strict=True))}
+        ordered = [sorted(candidates) for candidates in near]
+        if not self._possible(ordered, stamp, stamp):
+            return None
+        # every choice is checked against what is left, so no branch is followed in vain: trying
+        # every combination in turn would take for ever where none fits
+        chosen, low, high = {topic: stamp}, stamp, stamp
+        for depth, other in enumerate(others):
             for candidate in near[depth]:
                 lowest, highest = min(low, candidate), max(high, candidate)
-                # the spread of a set only grows with every further topic
-                if highest - lowest < self._slop_ns:
-                    chosen[others[depth]] = candidate
-                    if fits(depth + 1, lowest, highest):
-                        return True
-            return False
+                if self._possible(ordered[depth + 1 :], lowest, highest):
+                    chosen[other], low, high = candidate, lowest, highest
+                    break
+        return chosen
 
-        return chosen if fits(0, stamp, stamp) else None
+    def _possible(self, rest: list[list[int]], low: int, high: int) -> bool:
+        """Whether one stamp of every list fits with stamps from `low` to `high` already chosen."""
+        if high - low >= self._slop_ns:
+            return False
+        # the earliest stamp of a set is `low`, or an earlier one of the rest
+        starts = [low]
+        for stamps in rest:
+            begin = bisect_right(stamps, high - self._slop_ns)
+            starts += stamps[begin : bisect_left(stamps, low)]
+        return any(self._reaches(rest, start) for start in starts)
+
+    def _reaches(self, rest: list[list[int]], start: int) -> bool:
+        """Whether every list has a stamp in the slop that begins at `start`."""
+        for stamps in rest:
+            place = bisect_left(stamps, start)
+            if place == len(stamps) or stamps[place] - start >= self._slop_ns:
+                return False
+        return True

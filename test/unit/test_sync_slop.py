@@ -125,6 +125,25 @@ def test_a_spread_equal_to_the_tolerance_is_no_match():
     assert ours(2, [(0, 10**9), (1, 10**9 + 10 * MS - 1)], config)[0] != []
 
 
+def test_a_search_without_a_match_ends():
+    """Two topics too far apart, behind six with sixty candidates each: 60**6 combinations."""
+    base, slop = 10**10, 10**9
+    events = [(6, base - 9 * slop // 10), (7, base + 9 * slop // 10)]
+    for i in range(1, 6):
+        events += [(i, base + k * MS) for k in range(-30, 30)]
+    events += [(0, base + k * MS) for k in range(-30, 30)]
+    config = SyncConfig(policy="slop", tolerance_s=1.0, queue_size=100)
+    sets, waiting = ours(8, events, config)
+    assert sets == []
+    assert sum(waiting) == len(events)
+    # a message that joins them is matched, with the nearest of every topic
+    sets, _ = ours(8, [*events, (7, base + 50 * MS)], config)
+    (found,) = sets
+    assert found[6][0] == base - 9 * slop // 10
+    assert found[7][0] == base + 50 * MS
+    assert [stamp for stamp, _ in found[:6]] == [base + 29 * MS] * 6
+
+
 def test_the_first_set_that_fits_is_taken():
     """Where the approximate policy waits for the nearer one."""
     base = 10**9
