@@ -274,20 +274,24 @@ def main() -> None:
         for mode in ("guided", "drawn"):
             for where, what in decoders[name][mode]["failures"].items():
                 print(f"    {mode}: {where}: {what}", flush=True)
+        if options.json:  # after each decoder: a run that is stopped leaves what it has
+            options.json.write_text(json.dumps(account(decoders), indent=1) + "\n")
+    total = account(decoders)
+    print(f"{total['inputs']:,} inputs, {total['crashes']} crashes")
+    sys.exit(1 if total["crashes"] else 0)
+
+
+def account(decoders: dict[str, Any]) -> dict[str, Any]:
+    """All decoders with their sums, the date and the machine."""
     parts = [d[mode] for d in decoders.values() for mode in ("guided", "drawn")]
-    total, failures = sum(p["inputs"] for p in parts), sum(len(p["failures"]) for p in parts)
-    print(f"{total:,} inputs, {failures} crashes")
-    if options.json:
-        account = {
-            "date": date.today().isoformat(),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
-            "inputs": total,
-            "crashes": failures,
-            "decoders": decoders,
-        }
-        options.json.write_text(json.dumps(account, indent=1) + "\n")
-    sys.exit(1 if failures else 0)
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "inputs": sum(part["inputs"] for part in parts),
+        "crashes": sum(len(part["failures"]) for part in parts),
+        "decoders": decoders,
+    }
 
 
 if __name__ == "__main__":
