@@ -209,11 +209,12 @@ def main() -> None:
         found["workers"].append(row)
         print(
             f"{args.world}, {args.rig}, {workers} process(es): {row['frames_per_s']:.2f} frames/s, "
-            f"{row['cpu_s_per_frame']:.3f} CPU s per frame (least {row['least_cpu_s_per_frame']:.3f})"
-            f", load {row['load_average']:.1f}; {row['rays_per_frame'] / 1e6:.2f} M first rays, "
-            f"{row['points_per_frame']:.0f} points; {row['triangles'] / 1e6:.2f} M triangles, "
-            f"{row['resident_mib']:.0f} MiB per process (world alone {row['world_mib']:.0f}, peak "
-            f"{row['peak_mib']:.0f}), world {row['world_s']:.0f} s, first frames {row['ready_s']:.0f} s"
+            f"{row['least_cpu_s_per_frame']:.3f} CPU s per frame, load average "
+            f"{row['load_average']:.1f}; {row['rays_per_frame'] / 1e6:.2f} M first rays, "
+            f"{row['points_per_frame']:.0f} points; {row['triangles'] / 1e6:.2f} M triangles; "
+            f"{row['resident_mib']:.0f} MiB per process (world {row['world_mib']:.0f}, peak "
+            f"{row['peak_mib']:.0f}); world built in {row['world_s']:.0f} s, first frames after "
+            f"{row['ready_s']:.0f} s"
         )
     if args.scaling:
         found["scaling"] = scaling(args.world, rig, min(args.frames, 4), args.repeats)

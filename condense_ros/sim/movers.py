@@ -20,7 +20,7 @@ _RUN = 64
 
 @compiled
 def _run_cones(direction, run, axis, spread):  # type: ignore[no-untyped-def]
-    """Fills axis (M, 3) and spread (M,), the half angle, of cones around runs of rays."""
+    """Fills axis (M, 3) and the cosine and sine of the half angle (M, 2) of cones around runs."""
     for m in range(len(axis)):
         first, last = m * run, min((m + 1) * run, len(direction))
         x, y, z = 0.0, 0.0, 0.0
@@ -35,7 +35,8 @@ def _run_cones(direction, run, axis, spread):  # type: ignore[no-untyped-def]
             least = min(least, x * direction[k, 0] + y * direction[k, 1] + z * direction[k, 2])
         axis[m, 0], axis[m, 1], axis[m, 2] = x, y, z
         # float32 directions are unit to 1e-7 only
-        spread[m] = np.arccos(max(least, -1.0)) + 1e-3
+        half = np.arccos(max(least, -1.0)) + 1e-3
+        spread[m, 0], spread[m, 1] = np.cos(half), np.sin(half)
 
 
 @compiled
@@ -66,8 +67,13 @@ def _near_sphere(  # type: ignore[no-untyped-def]
         )
         if distance > wide:
             along = (x * axis[m, 0] + y * axis[m, 1] + z * axis[m, 2]) / distance
-            angle = spread[m] + np.arcsin(wide / distance)
-            if angle < np.pi and along < np.cos(angle):
+            # the cone widened by the sphere's angle; past a half turn it holds everything
+            sine = wide / distance
+            cosine = np.sqrt(1 - sine * sine)
+            if (
+                spread[m, 1] * cosine + spread[m, 0] * sine > 0
+                and along < spread[m, 0] * cosine - spread[m, 1] * sine
+            ):
                 continue
         for k in range(first, last):
             eye = block[k] if len(block) else 0
@@ -217,7 +223,7 @@ class Crowd:
         owner, T_all = np.full(len(triangle), -1, np.int32), []
         rows = np.empty(len(triangle), np.int64)
         axis = np.empty((-(-len(triangle) // _RUN), 3))
-        spread = np.empty(len(axis))
+        spread = np.empty((len(axis), 2))
         base = 0
         near = self.near(rays, max_range_m).tolist()
         if near:
@@ -303,7 +309,8 @@ class Crowd:
         near = (centres > xyz.min(0) - reach[:, None]) & (centres < xyz.max(0) + reach[:, None])
         block, rows = np.arange(len(xyz), dtype=np.int32), np.empty(len(xyz), np.int64)
         origin = xyz.astype(np.float64)
-        axis, spread = direction.astype(np.float64), np.full(len(xyz), 1e-3)
+        axis = direction.astype(np.float64)
+        spread = np.tile((np.cos(1e-3), np.sin(1e-3)), (len(xyz), 1))
         for m in np.nonzero(near.all(axis=1))[0].tolist():
             centre = np.ascontiguousarray(np.broadcast_to(centres[m], origin.shape))
             count = _near_sphere(
