@@ -23,6 +23,7 @@ import argparse
 import json
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ from torch import Tensor
 from condense_ros import sim
 from condense_ros.datasets import open_dataset
 from condense_ros.frame import IGNORE, Frame
-from condense_ros.geometry import Array, rotation_rpy, se3
+from condense_ros.geometry import Array
 from condense_ros.models import load_checkpoint
 from condense_ros.ontology import Ontology
 from condense_ros.places.descriptors import ring_height
 from condense_ros.places.scan_context import retrieve, scan_context
+from condense_ros.sim.scenery import EPOCH_NS
 from condense_training import PretrainConfig, pretrain
 from condense_training.evaluate.linear import fit_linear
 from condense_training.evaluate.metrics import Confusion
@@ -48,26 +50,33 @@ from condense_training.trainer import TrainerConfig
 TRAIN_SEEDS, TEST_SEEDS = (1, 2, 3, 4), (51, 52)
 #: small pictures: a pixel's colour does not depend on how many there are
 RIG = sim.Rig((sim.CameraSpec(width=160, height=96, fx=105, fy=105, cx=79.5, cy=47.5),))
-#: frames of one world, metres driven between two
-FRAMES, SPACING_M = 200, 5.0
+#: sweeps of one world
+FRAMES = 200
+#: mean speed and metres driven between two sweeps
+DRIVEN = {"town": (7.0, 8.0), "building": (1.0, 1.0), "terrain": (3.0, 4.0)}
+
+
+@lru_cache(maxsize=1)
+def world_of(kind: str, seed: int, split: str, session: int = 0) -> Any:
+    """A world; the last one is kept, because building one takes seconds."""
+    return sim.build_world(kind, seed, session=session, split=split)
 
 
 def folder(cache: Path, kind: str, seed: int, split: str) -> Path:
-    """Frames of one world, spread over a long drive; rendered if the cache lacks them."""
-    out = cache / f"{kind}_{split}_{seed}"
-    world = sim.build_world(kind, seed, split=split)
-    speed = world.network.speed_m_s
+    """Sweeps of one world, spread over a long drive; rendered if the cache lacks them."""
+    speed, spacing = DRIVEN[kind]
     config = sim.SimulationConfig(
         kind=kind,
         world_seed=seed,
         split=split,
         drive_seed=seed,
-        duration_s=FRAMES * SPACING_M / speed,
-        rate_hz=speed / SPACING_M,
-        rig=RIG,
+        duration_s=FRAMES * spacing / speed,
+        rate_hz=speed / spacing,
+        images=False,
+        rig=sim.Rig(()),
         workers=1,
     )
-    return sim.generate(out, config)
+    return sim.generate(cache / f"{kind}_{split}_{seed}", config)
 
 
 def pixels(world: Any, frames: list[Frame], per_frame: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -128,7 +137,7 @@ def separability(cache: Path, kind: str) -> dict[str, Any]:
             data = open_dataset(folder(cache, kind, seed, split))
             ontology = data.classes
             frames = [data[i] for i in range(0, len(data), 4)]
-            world = sim.build_world(kind, seed, split=split)
+            world = world_of(kind, seed, split)
             rgb.append(pixels(world, frames, 600, seed))
             low.append(points(frames, 600, seed))
         for name, parts in (("rgb", rgb), ("height_intensity", low)):
@@ -149,18 +158,19 @@ def separability(cache: Path, kind: str) -> dict[str, Any]:
     return result
 
 
-def other_way(poses: Array, lane_m: float) -> Array:
-    """The drive backwards, in the other lane."""
-    turned = se3(rotation_rpy(0, 0, np.pi), (0.0, 2 * lane_m, 0.0))
-    return np.asarray((poses @ turned)[::-1])
-
-
 def ambiguity(kind: str, seed: int) -> dict[str, Any]:
-    """Recall at 1 within 5 m of two descriptors, for another session and for the other way."""
-    world, later = sim.build_world(kind, seed), sim.build_world(kind, seed, session=1)
-    speed = world.network.speed_m_s
-    poses = sim.drive(world, 1200.0 / speed, speed, seed=seed)
-    stored, asked = poses[::3], poses[1::9]
+    """Recall at 1 of two descriptors, for another session and for the other way.
+
+    A place counts within 5 m, indoors within 2 m; questions with no such place are not asked.
+    """
+    world, later = world_of(kind, seed, "train"), world_of(kind, seed, "train", 1)
+    speed, spacing = DRIVEN[kind]
+    # a place every 3 m (indoors 1 m), a question every third place, between two of them
+    step = min(3.0, spacing)
+    duration = 400 * step / speed
+    poses = sim.drive(world, duration, 2 * speed / step, seed=seed)
+    backwards = sim.drive(world, duration, 2 * speed / step, seed=seed, reverse=True)
+    stored, asked, back = poses[::2], poses[1::6], backwards[1::6]
     first, second = sim.Simulator(world, sim.Rig(())), sim.Simulator(later, sim.Rig(()))
 
     def look(simulator: sim.Simulator, at: Array, stamp: int) -> list[Array]:
@@ -168,28 +178,33 @@ def ambiguity(kind: str, seed: int) -> dict[str, Any]:
             simulator.frame(T, stamp + i * 10**8, images=False).cloud.xyz for i, T in enumerate(at)
         ]
 
-    places = look(first, stored, sim.EPOCH_NS)
+    places = look(first, stored, EPOCH_NS)
     contexts = np.stack([scan_context(xyz) for xyz in places])
     heights = np.stack([ring_height(xyz) for xyz in places])
     spread = heights.std(axis=0) + 1e-6
-    result: dict[str, Any] = {"places": len(stored), "questions": len(asked)}
-    back = other_way(asked, world.network.lane_m)
+    near = 2.0 if kind == "building" else 5.0
+    result: dict[str, Any] = {"places": len(stored), "near_m": near}
     for name, simulator, at in (
         ("second session", second, asked),
         ("other way", first, back),
         ("second session, other way", second, back),
     ):
         hits: dict[str, list[bool]] = {"scan_context": [], "ring_height": []}
-        for T, xyz in zip(at, look(simulator, at, sim.EPOCH_NS + 10**15), strict=True):
+        at = at[[bool((_gaps(stored, T) < near).any()) for T in at]]
+        for T, xyz in zip(at, look(simulator, at, EPOCH_NS + 10**15), strict=True):
             best = {
                 "scan_context": int(retrieve(scan_context(xyz), contexts, 1)[0]),
                 "ring_height": int((((heights - ring_height(xyz)) / spread) ** 2).sum(1).argmin()),
             }
             for descriptor, row in best.items():
-                gap = np.linalg.norm(stored[row, :3, 3] - T[:3, 3])
-                hits[descriptor].append(bool(gap < 5.0))
-        result[name] = {key: float(np.mean(values)) for key, values in hits.items()}
+                hits[descriptor].append(bool(_gaps(stored[row], T) < near))
+        shares = {key: float(np.mean(values)) for key, values in hits.items()}
+        result[name] = {"questions": len(at), **shares}
     return result
+
+
+def _gaps(stored: Array, T: Array) -> Any:
+    return np.linalg.norm(stored[..., :3, 3] - T[:3, 3], axis=-1)
 
 
 def learnability(cache: Path, kind: str, steps: int, settings: dict[str, Any]) -> dict[str, Any]:
