@@ -87,7 +87,7 @@ def _xyz_intensity(raw: bytes) -> tuple[Any, Any]:
 def others(m: dict[str, Any]) -> dict[str, Callable[[], object]]:
     """The same jobs by the libraries of the field that are installed here."""
     found: dict[str, Callable[[], object]] = {}
-    store = cdr.typestore()
+    store: Any = cdr.typestore()
 
     def by_rosbags(raw: bytes, kind: str, dtype: Any) -> np.ndarray[Any, Any]:
         return np.frombuffer(store.deserialize_cdr(raw, kind).data, dtype)
