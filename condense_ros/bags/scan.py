@@ -67,7 +67,7 @@ class FileIndex:
         damaged: stretches that could not be read as records.
         bad_chunks: numbers of chunks already known not to match their CRC.
         finished: the file has its footer.
-        cut: it ends within a record, of which the rest is lost.
+        cut: it ends within a record of its data, of which the rest is lost.
         library: who wrote it, as its header says.
     """
 
@@ -124,6 +124,7 @@ class _Scan:
         self.index, self.data, self.size = index, data, size
         # declarations from damaged chunks and the cut one, for want of better ones
         self._doubtful: list[Schema | Channel] = []
+        self._data_ended = False
 
     def run(self) -> None:
         head = self.data[: len(MCAP0_MAGIC)]
@@ -136,6 +137,8 @@ class _Scan:
         self.index.cut = self.size < len(MCAP0_MAGIC)
         while position < self.size and not self.index.finished:
             position = self._record(position)
+        # what follows the data repeats them: index and summary
+        self.index.cut &= not self._data_ended
         # zeros of a lost sector are a declaration too, of nothing
         used = set(self.index.table()[:, 0].tolist())
         for item in self._doubtful:
@@ -179,6 +182,8 @@ class _Scan:
             self._declare(_declaration(opcode, self.data[start:end]))
         elif opcode == Opcode.HEADER:
             self.index.library = Header.read(_stream(self.data[start:end])).library
+        elif opcode == Opcode.DATA_END:
+            self._data_ended |= end - start == 4
         elif opcode == Opcode.FOOTER:
             self.index.finished = end + len(MCAP0_MAGIC) <= self.size
 

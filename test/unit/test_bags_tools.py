@@ -82,6 +82,21 @@ def test_recover_of_a_cut_bag(bag, tmp_path):
     assert opens_everywhere(tmp_path / "out") == len(after)
 
 
+def test_a_lost_index_is_no_loss(bag, tmp_path):
+    """As mcap's own tool sees it: what follows the data is only made anew."""
+    file = next(bag.glob("*.mcap"))
+    data = file.read_bytes()
+    # DataEnd, which has a CRC of four bytes, is followed by the first schema of the summary
+    end = data.rindex(b"\x0f\x04" + bytes(7 + 4)) + 13
+    for size in (end, end + 5, len(data) - 3):
+        file.write_bytes(data[:size])
+        found = recover(bag, tmp_path / f"out{size}")
+        assert (found.complete, found.unfinished) == (True, 1)
+        assert messages(tmp_path / f"out{size}") == messages(bag)
+    file.write_bytes(data[: end - 14])
+    assert not recover(bag, tmp_path / "cut").complete
+
+
 def test_recover_into_one_file(bag, tmp_path):
     recover(bag, tmp_path / "one.mcap")
     assert messages(tmp_path / "one.mcap") == messages(bag)
