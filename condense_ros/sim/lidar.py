@@ -64,6 +64,21 @@ def _replaced(hits: Hits, rows: npt.NDArray[np.int64], new: Hits, done: Values) 
     )
 
 
+def behind_body(spec: LidarSpec, direction: Values) -> npt.NDArray[np.bool_]:
+    """Which pulses (N, 3), lidar frame, end on the robot itself. Units report those returns far
+    nearer than anything else; here they are left out."""
+    if not spec.body:
+        return np.zeros(len(direction), np.bool_)
+    T = spec.T_base_lidar
+    towards = direction @ T[:3, :3].T
+    towards = np.where(np.abs(towards) < 1e-12, 1e-12, towards)
+    corners = np.reshape(spec.body, (2, 1, 3))
+    # slabs: a ray is inside the box between its last entry and its first exit
+    ends = (corners - T[:3, 3]) / towards
+    enters, leaves = ends.min(axis=0).max(axis=1), ends.max(axis=0).min(axis=1)
+    return np.asarray(leaves >= np.maximum(enters, 0.0))
+
+
 def measure(
     spec: LidarSpec,
     range_m: Values,

@@ -57,8 +57,17 @@ class LidarSpec:
     )
     xyz_m: tuple[float, ...] = parameter((0.0, 0.0, 1.73), "position in base_link")
     rpy_deg: tuple[float, ...] = parameter((0.0, 0.0, 0.0), "roll, pitch, yaw in base_link")
+    body: tuple[float, ...] = parameter(
+        (),
+        "box in base_link that hides what lies behind it: the robot's own roof; "
+        "x y z of one corner and of the other",
+    )
 
     def __post_init__(self) -> None:
+        if len(self.body) not in (0, 6):
+            raise ConfigError(
+                f"the body has {len(self.body)} numbers", "give x y z of two corners, or none"
+            )
         if self.model not in ("", *MODELS):
             raise ConfigError(
                 f"no LiDAR {self.model!r} is known", f"use one of {', '.join(MODELS)}, or none"

@@ -11,7 +11,7 @@ from condense_ros.frame import CameraImage, Frame, PointCloud
 from condense_ros.geometry import Array, inverse
 from condense_ros.sim.camera import Painter, expose
 from condense_ros.sim.eye import Eye
-from condense_ros.sim.lidar import cast_through, measure, wet_reflectance
+from condense_ros.sim.lidar import behind_body, cast_through, measure, wet_reflectance
 from condense_ros.sim.raycast import Float, Hits, selected
 from condense_ros.sim.rays import Motion, Rays, as_motion
 from condense_ros.sim.rgbd import deliver_depth
@@ -156,7 +156,8 @@ class Simulator:
         origin = np.ascontiguousarray(np.broadcast_to(T[:, :3, 3], (len(time_s), 3)))
         rays = Rays(direction, origin, time_s, shots.block)
         hits, left = cast_through(self.stage, rays, spec, rng)
-        ray = np.nonzero((hits.triangle >= 0) & (hits.range_m < spec.max_range_m))[0]
+        seen = (hits.triangle >= 0) & (hits.range_m < spec.max_range_m)
+        ray = np.nonzero(seen & ~behind_body(spec, shots.direction))[0]
         hits = selected(hits, ray)
         normal = self.stage.normals(hits)
         cosine = np.abs(np.einsum("ij,ij->i", normal, direction[ray]))

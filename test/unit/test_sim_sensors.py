@@ -15,6 +15,7 @@ from condense_ros.geometry import inverse, se3, transform
 from condense_ros.resources import config_file
 from condense_ros.sim.beams import MODELS
 from condense_ros.sim.lamps import Lamps
+from condense_ros.sim.lidar import behind_body
 from condense_ros.sim.materials import TEXTURES, Surface, SurfaceTable
 from condense_ros.sim.mesh import MeshBuilder, boxes, quads
 from condense_ros.sim.rgbd import axial_noise_m
@@ -396,3 +397,24 @@ def test_a_pinhole_that_folds_is_refused_and_a_fisheye_is_dark_outside_its_circl
     frame, truth = s.frame(np.eye(4), 3), s.truth(np.eye(4))["cam"]
     assert frame.images[0].pixels[:5, :5].max() < 40
     assert (truth.semantic[:5, :5] == 255).all()
+
+
+def test_the_robot_hides_what_lies_behind_its_own_roof() -> None:
+    """A roof 0.4 m below the sensor and 1 m long each way: tan(21.8 degrees) = 0.4 / 1."""
+    body = (-1.0, -0.5, 0.0, 1.0, 0.5, 1.6)
+    spec = LidarSpec(xyz_m=(0.0, 0.0, 2.0), body=body)
+
+    def pulse(down_deg: float, left_deg: float) -> list[float]:
+        down, left = np.radians(down_deg), np.radians(left_deg)
+        level = [np.cos(down) * np.cos(left), np.cos(down) * np.sin(left)]
+        return [*level, -np.sin(down)]
+
+    pulses = [pulse(22.5, 0), pulse(21.0, 0), pulse(22.5, 90), pulse(39.5, 90), pulse(-30, 0)]
+    hidden = behind_body(spec, np.array(pulses))
+    # to the side the roof ends at 0.5 m: tan(38.7 degrees) = 0.4 / 0.5
+    assert hidden.tolist() == [True, False, False, True, False]
+    turned = behind_body(dataclasses.replace(spec, rpy_deg=(0.0, 0.0, 90.0)), np.array(pulses))
+    assert turned.tolist() == [False, False, True, True, False]
+    assert not behind_body(LidarSpec(), np.array(pulses)).any()
+    with pytest.raises(ConfigError, match="body"):
+        LidarSpec(body=(1.0, 2.0))
