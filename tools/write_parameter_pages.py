@@ -52,6 +52,9 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     "Simulated town (`layout`)": [("condense_ros.sim.world", "WorldConfig", "")],
     "Simulated building (`layout`)": [("condense_ros.sim.building", "BuildingConfig", "")],
     "Simulated open country (`layout`)": [("condense_ros.sim.terrain", "TerrainConfig", "")],
+    "`condense calib check`, `condense calib refine`": [
+        ("condense_ros.calibration", "CalibrationConfig", "")
+    ],
     "Relocalisation": [("condense_ros.places.relocalise", "RelocaliseConfig", "")],
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condense_ros.calibration.config import CalibrationConfig
     from condense_ros.calibration.estimate import AxisEstimate, CalibrationEstimate
-    from condense_ros.calibration.watch import CalibrationWatch, estimate_from
+    from condense_ros.calibration.watch import CalibrationWatch, estimate_from, watch_dataset
 
 _WHERE = {
     "AxisEstimate": "estimate",
@@ -19,6 +19,7 @@ _WHERE = {
     "CalibrationEstimate": "estimate",
     "CalibrationWatch": "watch",
     "estimate_from": "watch",
+    "watch_dataset": "watch",
 }
 __all__ = [
     "AxisEstimate",
@@ -26,6 +27,7 @@ __all__ = [
     "CalibrationEstimate",
     "CalibrationWatch",
     "estimate_from",
+    "watch_dataset",
 ]
 
 

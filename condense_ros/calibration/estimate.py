@@ -27,7 +27,7 @@ class AxisEstimate:
         value: what the true calibration has more than the given one.
         low, high: its 95 % interval.
         unit: deg, m or s.
-        status: "good", "off" (certainly beyond the tolerance's worth of error) or "unobservable"
+        status: "good", "off" (the whole interval lies beyond the tolerance) or "unobservable"
             (the interval is wider than the limit: these data cannot show this axis).
     """
 
@@ -113,7 +113,7 @@ def judge(
     )
     axes = {}
     for k, name in enumerate(AXES):
-        certain = abs(value[k]) > max(half[k], tolerance[k])
+        certain = abs(value[k]) - half[k] > tolerance[k]
         status = "unobservable" if half[k] > limit[k] else "off" if certain else "good"
         axes[name] = AxisEstimate(
             float(value[k]),

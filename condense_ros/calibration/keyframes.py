@@ -12,8 +12,11 @@ from condense_ros.calibration.config import CalibrationConfig
 from condense_ros.calibration.tracks import Follower, grey
 from condense_ros.calibration.trajectory import Aligner, Trajectory
 from condense_ros.deskew import log_se3
-from condense_ros.frame import CameraImage, Frame
+from condense_ros.frame import CameraImage, Frame, PointCloud
 from condense_ros.geometry import Array, CameraModel, inverse, transform
+
+#: directions closer than this show the same
+CELL_RAD = np.radians(0.35)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,15 @@ class KeyFrame:
 
 
 class KeyFrames:
-    """Collects key frames from a stream of frames of one camera."""
+    """Collects key frames from a stream of frames of one camera.
+
+    Attributes:
+        done: key frames that are complete.
+        singles: frames on their own, now and then.
+        stamps_ns, poses: of every frame with a pose; poses are aligned.
+        aligned: how many were aligned with the sweeps before.
+        stamp_ns: of the last frame.
+    """
 
     def __init__(self, config: CalibrationConfig) -> None:
         self.config = config
@@ -42,6 +53,9 @@ class KeyFrames:
         self.stamps_ns: list[int] = []
         self.poses: list[Array] = []
         self.aligned = 0
+        self.singles: deque[tuple[PointCloud, CameraImage]] = deque(maxlen=config.edge_frames)
+        self.stamp_ns: int | None = None
+        self._last_single = 0
         self._aligner = Aligner(config.register_voxel_m)
         self._odometry: Array | None = None
         self._sweeps: deque[Array] = deque(maxlen=2 * config.sweeps + 1)
@@ -49,9 +63,15 @@ class KeyFrames:
         self._last_key: Array | None = None
 
     def add(self, frame: Frame, image: CameraImage) -> None:
-        """Takes the next frame; frames come in order of time and have poses."""
-        assert frame.T_world_lidar is not None
+        """Takes the next frame; frames come in order of time. Without a pose it is kept alone."""
         c = self.config
+        self.stamp_ns = frame.stamp_ns
+        rested = frame.stamp_ns - self._last_single >= c.edge_period_s * 1e9
+        if c.edge_frames and (rested or not self.singles):
+            self._last_single = frame.stamp_ns
+            self.singles.append((frame.cloud, image))
+        if frame.T_world_lidar is None:
+            return
         xyz = frame.cloud.xyz[frame.cloud.finite()].astype(np.float64)
         pose = frame.T_world_lidar
         if self._odometry is not None:
@@ -75,7 +95,9 @@ class KeyFrames:
         if self._moved(refined):
             self._last_key = refined
             before = list(self._sweeps)[-1 - c.sweeps :]
-            self._open.append(_Open(Follower(picture, c), [image.stamp_ns], before, image.camera))
+            self._open.append(
+                _Open(Follower(picture, c), [image.stamp_ns], before, image.camera, refined[:3, 3])
+            )
         for key in [key for key in self._open if key.age >= max(c.follow_frames, c.sweeps)]:
             self._open.remove(key)
             self.done.append(key.close(c.sweeps))
@@ -118,6 +140,7 @@ class _Open:
     stamps_ns: list[int]
     sweeps: list[Array]
     camera: CameraModel
+    origin: Array
     age: int = 0
 
     def close(self, around: int) -> KeyFrame:
@@ -130,8 +153,21 @@ class _Open:
             self.camera,
             np.array(self.stamps_ns),
             rays,
-            np.concatenate(sweeps).astype(np.float64),
+            thinned(np.concatenate(sweeps), self.origin),
         )
+
+
+def thinned(points: Array, origin: Array) -> Array:
+    """At most one point per small cell of direction: several sweeps would lie on each other."""
+    ray = points - origin
+    azimuth = np.arctan2(ray[:, 1], ray[:, 0])
+    elevation = np.arctan2(ray[:, 2], np.hypot(ray[:, 0], ray[:, 1]))
+    cell = np.floor(azimuth / CELL_RAD).astype(np.int64) * 100_000
+    cell += np.floor(elevation / CELL_RAD).astype(np.int64)
+    # a fixed shuffle: the first of a cell would always be the oldest sweep's
+    order = np.random.default_rng(0).permutation(len(points))
+    _, first = np.unique(cell[order], return_index=True)
+    return points[order[first]]
 
 
 def forward(rays: Array) -> Array:

@@ -155,9 +155,12 @@ def solve(
         [np.radians(config.motion_rotation_deg)] * 3 + [config.motion_translation_m] * 3
     )
     motions: dict[tuple[int, int], Array] = {}
+    planes: list[Planes] = []
+    looked_up: Guess | None = None
     solution = None
     for iteration in range(config.iterations):
-        planes = surfaces(keys, trajectory, guess, config)
+        if looked_up is None or (np.abs(guess.since(looked_up)) > 0.1 * STEP).any():
+            planes, looked_up = surfaces(keys, trajectory, guess, config), guess
         pairs = linearise(keys, planes, trajectory, guess, config)
         if not pairs:
             return None
@@ -188,7 +191,7 @@ def solve(
         prior = np.diag(1 / PRIOR**2)
         step = np.asarray(-np.linalg.solve(H + prior, g + prior @ guess.since(start)), np.float64)
         if iteration + 1 == config.iterations or (
-            iteration > 2 and (np.abs(step) < 1e-3 * STEP).all()
+            iteration > 2 and (np.abs(step) < 0.005 * STEP).all()
         ):
             break
         for key, Hm, gm, cross in backward:
@@ -198,7 +201,8 @@ def solve(
     return solution
 
 
-#: a step of a thousandth of this ends the iterations: rad, m, s
+#: what matters: rad, m, s. Surfaces are looked up again after a tenth of it, and steps of less
+#: than 1/200 end the iterations
 STEP = np.array([0.002] * 3 + [0.03] * 3 + [0.005])
 
 

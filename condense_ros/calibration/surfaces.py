@@ -18,8 +18,9 @@ FLAT_SHARE = 0.006
 FLAT_M = 0.03
 #: variance of the plane's depth at the corner, in units of that of one point
 MAX_LEVERAGE = 0.6
-#: least |cosine| between plane normal and viewing ray
-MIN_COSINE = 0.05
+#: least |cosine| between plane normal and viewing ray: at a grazing angle a little noise of the
+#: plane's slope moves its depth by metres
+MIN_COSINE = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ def planes_at(
     seen, inverse_depth = seen[inside], 1.0 / cam[inside, 2]
     if len(seen) < NEIGHBOURS:
         return none
-    found = cKDTree(seen).query(rays[:, :2], NEIGHBOURS, distance_upper_bound=REACH_PX / focal_px)
+    tree = cKDTree(seen, balanced_tree=False, compact_nodes=False)
+    found = tree.query(rays[:, :2], NEIGHBOURS, distance_upper_bound=REACH_PX / focal_px)
     distance, near = np.asarray(found[0]), np.asarray(found[1])
     rows = np.nonzero(np.isfinite(distance).all(1))[0]
     near = near[rows]

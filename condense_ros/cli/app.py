@@ -15,6 +15,7 @@ from condense_ros import __version__
 from condense_ros.cli.commands import (
     bag,
     bench,
+    calib,
     demo,
     doctor,
     map,
@@ -41,6 +42,7 @@ app.command("demo")(demo.demo)
 app.command("record")(record.record)
 app.command("replay")(replay.replay)
 app.add_typer(bag.app, name="bag")
+app.add_typer(calib.app, name="calib")
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
 app.command("segment")(segment.segment)

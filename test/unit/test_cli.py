@@ -22,7 +22,16 @@ from condense_ros.errors import BagDamaged, ConfigError, EnvironmentProblem, Sto
 
 VERBS = ("demo", "record", "replay", "pretrain", "probe", "segment", "relocalise", "doctor")
 VERBS += ("bag recover", "bag thin", "bag cat", "bag export", "bench record")
-VERBS += ("bag info", "map build", "map info", "sim generate", "bench codecs", "soak")
+VERBS += (
+    "bag info",
+    "map build",
+    "map info",
+    "sim generate",
+    "bench codecs",
+    "soak",
+    "calib check",
+    "calib refine",
+)
 HEAVY = ("torch", "cv2", "matplotlib", "lancedb", "embreex", "numpy", "scipy", "rclpy", "rosbags")
 
 
