@@ -39,7 +39,7 @@ class CalibrationConfig:
         0.035, "error (sigma) of a rotation that more data do not lessen", low=0, high=5
     )
     model_translation_m: float = parameter(
-        0.013, "error (sigma) of a translation that more data do not lessen", low=0, high=1
+        0.018, "error (sigma) of a translation that more data do not lessen", low=0, high=1
     )
     model_time_s: float = parameter(
         0.0015, "error (sigma) of the time offset that more data do not lessen", low=0, high=1
