@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from condense_ros.sim.rig import Rig
+from condense_ros.sim.sensors.rig import Rig
 
 MIB = 2**20
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from condense_ros.geometry import Array, se3
-from condense_ros.sim.classes import ontology
 from condense_ros.sim.materials import Surface
 from condense_ros.sim.mesh import MeshBuilder, boxes, quads
 from condense_ros.sim.scenery import Light, Mover, Trajectory
+from condense_ros.sim.town.classes import ontology
 
 #: class of the floor, the wall, of boxes that stand and of boxes that move
 FLOOR, WALL, BOX, MOVER = 0, 3, 15, 11

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
-from condense_ros.sim.world import WorldConfig
-from condense_ros.sim.writer import SimulationConfig, generate
+from condense_ros.sim.folders.writer import SimulationConfig, generate
+from condense_ros.sim.sensors.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.town.world import WorldConfig
 
 #: a 128x96 camera and a 16-beam LiDAR
 RIG = Rig(

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from condense_ros.geometry import Array
+from condense_ros.sim.driving.motion import drive
 from condense_ros.sim.mesh import Mesh
-from condense_ros.sim.motion import drive
-from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
 from condense_ros.sim.scenery import EPOCH_NS, Scenery
-from condense_ros.sim.simulator import Simulator
+from condense_ros.sim.sensors.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.sensors.simulator import Simulator
 from condense_ros.sim.worlds import KINDS, build_world
 
 Pixels = npt.NDArray[np.uint8]

@@ -41,17 +41,19 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "`condense probe`": [("condense_training.evaluate.probe", "ProbeConfig", "")],
     "`condense sim generate`": [
-        ("condense_ros.sim.plan", "SimulationConfig", ""),
-        ("condense_ros.sim.motion", "DriveConfig", "drive."),
-        ("condense_ros.sim.odometry", "OdometryConfig", "odometry."),
-        ("condense_ros.sim.odometry", "ImuConfig", "imu."),
-        ("condense_ros.sim.faults", "Faults", "faults."),
+        ("condense_ros.sim.folders.plan", "SimulationConfig", ""),
+        ("condense_ros.sim.driving.motion", "DriveConfig", "drive."),
+        ("condense_ros.sim.driving.odometry", "OdometryConfig", "odometry."),
+        ("condense_ros.sim.driving.odometry", "ImuConfig", "imu."),
+        ("condense_ros.sim.folders.faults", "Faults", "faults."),
     ],
-    "Simulated LiDAR (`rig.lidar`)": [("condense_ros.sim.rig", "LidarSpec", "")],
-    "Simulated camera (`rig.cameras`)": [("condense_ros.sim.rig", "CameraSpec", "")],
-    "Simulated town (`layout`)": [("condense_ros.sim.world", "WorldConfig", "")],
-    "Simulated building (`layout`)": [("condense_ros.sim.building", "BuildingConfig", "")],
-    "Simulated open country (`layout`)": [("condense_ros.sim.terrain", "TerrainConfig", "")],
+    "Simulated LiDAR (`rig.lidar`)": [("condense_ros.sim.sensors.rig", "LidarSpec", "")],
+    "Simulated camera (`rig.cameras`)": [("condense_ros.sim.sensors.rig", "CameraSpec", "")],
+    "Simulated town (`layout`)": [("condense_ros.sim.town.world", "WorldConfig", "")],
+    "Simulated building (`layout`)": [("condense_ros.sim.indoors.building", "BuildingConfig", "")],
+    "Simulated open country (`layout`)": [
+        ("condense_ros.sim.open_country.terrain", "TerrainConfig", "")
+    ],
     "`condense calib check`, `condense calib refine`": [
         ("condense_ros.calibration", "CalibrationConfig", "")
     ],

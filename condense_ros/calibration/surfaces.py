@@ -20,7 +20,7 @@ FLAT_M = 0.03
 MAX_LEVERAGE = 0.6
 #: least |cosine| between plane normal and viewing ray: at a grazing angle a little noise of the
 #: plane's slope moves its depth by metres
-MIN_COSINE = 0.25
+MIN_COSINE = 0.12
 
 
 @dataclass(frozen=True, eq=False)

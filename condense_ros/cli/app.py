@@ -118,7 +118,7 @@ def as_typed(error: Exception) -> CondenseError | None:
         return ConfigError(
             f"{error.filename}: {error.strerror}", "give a folder where a folder is asked for"
         )
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentProblem(
             f"no permission for {error.filename}: {error.strerror}",
             "choose a place that you may write to",

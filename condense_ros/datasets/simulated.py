@@ -1,4 +1,4 @@
-"""Reads the folders that `condense_ros.sim.writer` writes (their layout is described there)."""
+"""Reads the folders that `condense_ros.sim.folders.writer` writes and describes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from condense_ros.errors import CondenseError, DatasetError
 from condense_ros.frame import CameraImage, Frame, PointCloud
 from condense_ros.geometry import Array, interpolate_pose, inverse
 from condense_ros.ontology import Ontology
-from condense_ros.sim.faults import IMU, LIDAR, ODOMETRY
-from condense_ros.sim.rig import Rig
-from condense_ros.sim.writer import FORMAT
+from condense_ros.sim.folders.faults import IMU, LIDAR, ODOMETRY
+from condense_ros.sim.folders.writer import FORMAT
+from condense_ros.sim.sensors.rig import Rig
 
 
 class SimulatedFolder:

@@ -1,4 +1,4 @@
-"""The files of a simulated folder; their layout is described in `condense_ros.sim.writer`."""
+"""The files of a simulated folder; `condense_ros.sim.folders.writer` describes their layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from condense_ros.errors import DatasetError
 from condense_ros.geometry import Array
-from condense_ros.sim.encode import POINT
+from condense_ros.sim.folders.encode import POINT
 
 AGAIN = "run the generation again into the same folder; it goes on where it stopped"
 Stamps = npt.NDArray[np.int64]
@@ -61,7 +61,7 @@ class FolderFiles:
         return np.asarray(array)
 
     def points(self, index: int) -> npt.NDArray[np.void]:
-        """(N,) structured array of a sweep, see `condense_ros.sim.encode.POINT`.
+        """(N,) structured array of a sweep, see `condense_ros.sim.folders.encode.POINT`.
 
         Raises:
             DatasetError: missing or damaged.

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from condense_ros.datasets.simulated_files import AGAIN, FolderFiles, Stamps, poses_of
 from condense_ros.errors import CondenseError, DatasetError
 from condense_ros.geometry import Array, inverse
-from condense_ros.sim.encode import NO_INSTANCE
-from condense_ros.sim.faults import IMU, LIDAR, ODOMETRY, Delivery
-from condense_ros.sim.motion import Motion, Standing
-from condense_ros.sim.plan import world_times
-from condense_ros.sim.rig import CameraSpec, Rig
+from condense_ros.sim.driving.motion import Motion, Standing
+from condense_ros.sim.folders.encode import NO_INSTANCE
+from condense_ros.sim.folders.faults import IMU, LIDAR, ODOMETRY, Delivery
+from condense_ros.sim.folders.plan import world_times
+from condense_ros.sim.sensors.rig import CameraSpec, Rig
 
 
 class SimulatedTruth:

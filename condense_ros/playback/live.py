@@ -15,11 +15,11 @@ import yaml
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError, SimulationError
 from condense_ros.playback.simulated import Sample, as_published
-from condense_ros.sim.faults import LIDAR
-from condense_ros.sim.plan import Plan, SimulationConfig, make_plan
-from condense_ros.sim.render import Picture, Renderer, Sweep
-from condense_ros.sim.settings import simulation_config
-from condense_ros.sim.writer import workers
+from condense_ros.sim.folders.faults import LIDAR
+from condense_ros.sim.folders.plan import Plan, SimulationConfig, make_plan
+from condense_ros.sim.folders.render import Picture, Renderer, Sweep
+from condense_ros.sim.folders.settings import simulation_config
+from condense_ros.sim.folders.writer import workers
 
 _log = logging.getLogger(__name__)
 

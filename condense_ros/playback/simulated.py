@@ -26,12 +26,12 @@ from condense_ros.playback.sensor_messages import (
     token,
     twist_between,
 )
-from condense_ros.sim.encode import NO_INSTANCE
-from condense_ros.sim.faults import IMU, ODOMETRY
-from condense_ros.sim.motion import Motion, Standing
-from condense_ros.sim.plan import Series, world_times
-from condense_ros.sim.render import Picture, Sweep
-from condense_ros.sim.rig import Rig
+from condense_ros.sim.driving.motion import Motion, Standing
+from condense_ros.sim.folders.encode import NO_INSTANCE
+from condense_ros.sim.folders.faults import IMU, ODOMETRY
+from condense_ros.sim.folders.plan import Series, world_times
+from condense_ros.sim.folders.render import Picture, Sweep
+from condense_ros.sim.sensors.rig import Rig
 from condense_ros.wire import Header, StampedTransform
 from condense_ros.wire.header import SECOND_NS
 

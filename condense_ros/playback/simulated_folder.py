@@ -8,10 +8,10 @@ import numpy as np
 
 from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.playback.simulated import Sample
-from condense_ros.sim.faults import IMU, LIDAR, ODOMETRY
-from condense_ros.sim.plan import Series
-from condense_ros.sim.render import Picture, Sweep
-from condense_ros.sim.truth import ImageTruth
+from condense_ros.sim.folders.faults import IMU, LIDAR, ODOMETRY
+from condense_ros.sim.folders.plan import Series
+from condense_ros.sim.folders.render import Picture, Sweep
+from condense_ros.sim.sensors.truth import ImageTruth
 
 
 class FolderSource:

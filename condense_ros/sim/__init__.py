@@ -9,47 +9,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from condense_ros.sim.classes import ontology
-    from condense_ros.sim.faults import Faults
-    from condense_ros.sim.motion import DriveConfig, Motion, drive, drive_motion, ground_poses
-    from condense_ros.sim.odometry import OdometryConfig, odometry_poses
-    from condense_ros.sim.plan import Plan, SimulationConfig, make_plan
-    from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
-    from condense_ros.sim.simulator import Simulator
-    from condense_ros.sim.spots import poses_beside, poses_never_visited
-    from condense_ros.sim.truth import ImageTruth, SimulatedFrame, SimulatedImage, SimulatedSweep
-    from condense_ros.sim.world import World, WorldConfig, shared_world
+    from condense_ros.sim.driving.motion import (
+        DriveConfig,
+        Motion,
+        drive,
+        drive_motion,
+        ground_poses,
+    )
+    from condense_ros.sim.driving.odometry import OdometryConfig, odometry_poses
+    from condense_ros.sim.driving.spots import poses_beside, poses_never_visited
+    from condense_ros.sim.folders.faults import Faults
+    from condense_ros.sim.folders.plan import Plan, SimulationConfig, make_plan
+    from condense_ros.sim.folders.writer import generate
+    from condense_ros.sim.sensors.rig import CameraSpec, LidarSpec, Rig
+    from condense_ros.sim.sensors.simulator import Simulator
+    from condense_ros.sim.sensors.truth import (
+        ImageTruth,
+        SimulatedFrame,
+        SimulatedImage,
+        SimulatedSweep,
+    )
+    from condense_ros.sim.town.classes import ontology
+    from condense_ros.sim.town.world import World, WorldConfig, shared_world
     from condense_ros.sim.worlds import build_world
-    from condense_ros.sim.writer import generate
 
 _WHERE = {
-    "ontology": "classes",
-    "DriveConfig": "motion",
-    "Motion": "motion",
-    "drive": "motion",
-    "drive_motion": "motion",
-    "ground_poses": "motion",
-    "poses_beside": "spots",
-    "poses_never_visited": "spots",
-    "Faults": "faults",
-    "Plan": "plan",
-    "SimulationConfig": "plan",
-    "make_plan": "plan",
-    "generate": "writer",
-    "OdometryConfig": "odometry",
-    "odometry_poses": "odometry",
-    "CameraSpec": "rig",
-    "LidarSpec": "rig",
-    "Rig": "rig",
-    "ImageTruth": "truth",
-    "SimulatedFrame": "truth",
-    "SimulatedImage": "truth",
-    "SimulatedSweep": "truth",
-    "Simulator": "simulator",
-    "World": "world",
+    "ontology": "town.classes",
+    "DriveConfig": "driving.motion",
+    "Motion": "driving.motion",
+    "drive": "driving.motion",
+    "drive_motion": "driving.motion",
+    "ground_poses": "driving.motion",
+    "poses_beside": "driving.spots",
+    "poses_never_visited": "driving.spots",
+    "Faults": "folders.faults",
+    "Plan": "folders.plan",
+    "SimulationConfig": "folders.plan",
+    "make_plan": "folders.plan",
+    "generate": "folders.writer",
+    "OdometryConfig": "driving.odometry",
+    "odometry_poses": "driving.odometry",
+    "CameraSpec": "sensors.rig",
+    "LidarSpec": "sensors.rig",
+    "Rig": "sensors.rig",
+    "ImageTruth": "sensors.truth",
+    "SimulatedFrame": "sensors.truth",
+    "SimulatedImage": "sensors.truth",
+    "SimulatedSweep": "sensors.truth",
+    "Simulator": "sensors.simulator",
+    "World": "town.world",
     "build_world": "worlds",
-    "WorldConfig": "world",
-    "shared_world": "world",
+    "WorldConfig": "town.world",
+    "shared_world": "town.world",
 }
 __all__ = [
     "CameraSpec",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.sim.classes import ontology
+from condense_ros.sim.town.classes import ontology
 
 Float = npt.NDArray[np.float32]
 RGB = tuple[float, float, float]
@@ -115,7 +115,7 @@ class SurfaceTable:
         Returns:
             (N, 3) float32 linear RGB 0..1.
         """
-        from condense_ros.sim import shading
+        from condense_ros.sim.sensors import shading
 
         out = np.empty((len(row), 3), np.float32)
         shading.albedo(shading.noise(), self.columns, self.texture, row, xyz, normal, range_m, out)

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from condense_ros.errors import SimulationError
 from condense_ros.files import write_atomically
 from condense_ros.geometry import Array, rotation_rpy, se3
+from condense_ros.sim.driving.motion import drive
 from condense_ros.sim.mesh import Mesh
-from condense_ros.sim.motion import drive
-from condense_ros.sim.rig import CameraSpec, Rig
 from condense_ros.sim.scenery import EPOCH_NS, Scenery
-from condense_ros.sim.simulator import Simulator
+from condense_ros.sim.sensors.rig import CameraSpec, Rig
+from condense_ros.sim.sensors.simulator import Simulator
 
 Pixels = npt.NDArray[np.uint8]
 #: walls of buildings are cut at this height, so that the rooms can be looked into, metres

@@ -6,7 +6,7 @@ import numpy as np
 
 from condense_ros.geometry import Array
 from condense_ros.sim.designs import Design
-from condense_ros.sim.floorplan import FloorPlan
+from condense_ros.sim.indoors.floorplan import FloorPlan
 from condense_ros.sim.mesh import Mesh, MeshBuilder
 from condense_ros.sim.network import Network
 from condense_ros.sim.scenery import Mover, Trajectory

@@ -26,15 +26,15 @@ def build_world(
         SimulationError: an unknown kind or split, a negative seed or session.
     """
     if kind == "town":
-        from condense_ros.sim.world import World
+        from condense_ros.sim.town.world import World
 
         return World(seed, config, session=session, split=split)
     if kind == "building":
-        from condense_ros.sim.building import BuildingWorld
+        from condense_ros.sim.indoors.building import BuildingWorld
 
         return BuildingWorld(seed, config, session=session, split=split)
     if kind == "terrain":
-        from condense_ros.sim.terrain import TerrainWorld
+        from condense_ros.sim.open_country.terrain import TerrainWorld
 
         return TerrainWorld(seed, config, session=session, split=split)
     raise SimulationError(f"there is no world of kind {kind!r}", f"use one of {KINDS}")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from condense_ros.models import Backbone, load_checkpoint
-from condense_ros.sim.writer import SimulationConfig, generate
+from condense_ros.sim.folders.writer import SimulationConfig, generate
 from condense_training import PretrainConfig, ProbeConfig, pretrain
 from condense_training.evaluate.probe import open_prober
 from condense_training.recipes import build_recipe

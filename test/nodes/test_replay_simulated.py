@@ -10,8 +10,8 @@ import pytest
 from condense_ros.datasets import open_dataset
 from condense_ros.errors import CondenseError
 from condense_ros.playback import LiveConfig
-from condense_ros.sim.plan import make_plan
-from condense_ros.sim.render import Renderer
+from condense_ros.sim.folders.plan import make_plan
+from condense_ros.sim.folders.render import Renderer
 
 from .conftest import closes
 

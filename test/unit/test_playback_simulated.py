@@ -24,8 +24,8 @@ from condense_ros.playback import (
 )
 from condense_ros.playback.live import LiveSource
 from condense_ros.playback.simulated_folder import FolderSource
-from condense_ros.sim.faults import Faults, build_faults
-from condense_ros.sim.plan import SimulationConfig, make_plan
+from condense_ros.sim.folders.faults import Faults, build_faults
+from condense_ros.sim.folders.plan import SimulationConfig, make_plan
 
 RIG = {
     "cameras": [{"width": 80, "height": 60, "fx": 50.0, "fy": 50.0, "cx": 39.5, "cy": 29.5}],
@@ -215,7 +215,7 @@ class Silent(LiveSource):
 
     def sweep(self, number, ahead):  # type: ignore[no-untyped-def]
         from condense_ros.frame import PointCloud
-        from condense_ros.sim.render import Sweep
+        from condense_ros.sim.folders.render import Sweep
 
         none = np.zeros(0, np.uint8)
         return Sweep(PointCloud(np.zeros((0, 3), np.float32)), none, none.astype(np.int32), none)
@@ -223,7 +223,7 @@ class Silent(LiveSource):
     def picture(self, camera, number, ahead):  # type: ignore[no-untyped-def]
         from condense_ros.frame import CameraImage
         from condense_ros.playback.simulated import as_published
-        from condense_ros.sim.render import Picture
+        from condense_ros.sim.folders.render import Picture
 
         spec = self.plan.rig.cameras[0]
         black = np.zeros((spec.height, spec.width, 3), np.uint8)

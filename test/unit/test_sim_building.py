@@ -14,15 +14,15 @@ from scipy.sparse.csgraph import connected_components
 
 from condense_ros.errors import SimulationError
 from condense_ros.geometry import Array
-from condense_ros.sim.building import BuildingConfig, BuildingWorld
 from condense_ros.sim.designs import asset_split
-from condense_ros.sim.floorplan import CEILING_M
-from condense_ros.sim.interior import rectangle_distance
-from condense_ros.sim.motion import drive, ground_poses
-from condense_ros.sim.raycast import RayScene
-from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.driving.motion import drive, ground_poses
+from condense_ros.sim.indoors.building import BuildingConfig, BuildingWorld
+from condense_ros.sim.indoors.floorplan import CEILING_M
+from condense_ros.sim.indoors.interior import rectangle_distance
 from condense_ros.sim.scenery import EPOCH_NS
-from condense_ros.sim.simulator import Simulator
+from condense_ros.sim.sensors.raycast import RayScene
+from condense_ros.sim.sensors.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.sensors.simulator import Simulator
 
 SMALL = BuildingConfig(corridors=2, segments=1)
 ROBOT_M = 0.3

@@ -15,14 +15,14 @@ from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import ConfigError, SimulationError
 from condense_ros.ontology import Ontology
 from condense_ros.sim import picture
-from condense_ros.sim.building import BuildingWorld
-from condense_ros.sim.classes_building import ontology as indoors
-from condense_ros.sim.classes_terrain import ontology as country
+from condense_ros.sim.driving.motion import Motion
+from condense_ros.sim.driving.traffic import clear_way
+from condense_ros.sim.folders.settings import find_rig, shipped_rigs, simulation_config
+from condense_ros.sim.indoors.building import BuildingWorld
+from condense_ros.sim.indoors.classes_building import ontology as indoors
 from condense_ros.sim.mesh import MeshBuilder, boxes, pose2d
-from condense_ros.sim.motion import Motion
+from condense_ros.sim.open_country.classes_terrain import ontology as country
 from condense_ros.sim.scenery import Mover, Trajectory
-from condense_ros.sim.settings import find_rig, shipped_rigs, simulation_config
-from condense_ros.sim.traffic import clear_way
 
 SMALL_RIG = """
 cameras:
@@ -86,7 +86,7 @@ def test_slips_of_the_pen_are_refused(values: dict[str, object], words: str) -> 
 
 
 def test_what_cannot_be_simulated_is_refused() -> None:
-    from condense_ros.sim.plan import make_plan
+    from condense_ros.sim.folders.plan import make_plan
 
     for values, words in (
         ({"image_format": "gif"}, "jpg or png"),

@@ -13,7 +13,7 @@ from condense_ros.frame import IGNORE
 from condense_ros.geometry import CameraModel, inverse, project_cloud, transform
 from condense_ros.sim.materials import Surface, SurfaceTable
 from condense_ros.sim.mesh import Mesh, leaves, quads, revolve
-from condense_ros.sim.raycast import RayScene
+from condense_ros.sim.sensors.raycast import RayScene
 
 SMALL = sim.WorldConfig(columns=3, rows=2, block_m=70.0)
 #: every hit comes back, and where it is

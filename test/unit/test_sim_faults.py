@@ -14,13 +14,13 @@ from condense_ros.config import build
 from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import ConfigError
 from condense_ros.geometry import inverse, pose_error, transform
-from condense_ros.sim.classes import ontology
-from condense_ros.sim.faults import Faults, build_faults
+from condense_ros.sim.folders.faults import Faults, build_faults
+from condense_ros.sim.folders.plan import SimulationConfig, make_plan
 from condense_ros.sim.materials import Surface
 from condense_ros.sim.mesh import MeshBuilder, quads
 from condense_ros.sim.network import Network
-from condense_ros.sim.plan import SimulationConfig, make_plan
 from condense_ros.sim.scenery import Light
+from condense_ros.sim.town.classes import ontology
 
 SECOND = 10**9
 TIMES = 1_700_000_000 * SECOND + np.arange(5000) * (SECOND // 10)

@@ -20,9 +20,9 @@ from condense_ros.datasets import open_dataset
 from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import DatasetError, SimulationError, StorageFull
 from condense_ros.geometry import inverse
-from condense_ros.sim.plan import make_plan
-from condense_ros.sim.render import Renderer
-from condense_ros.sim.writer import disk_use
+from condense_ros.sim.folders.plan import make_plan
+from condense_ros.sim.folders.render import Renderer
+from condense_ros.sim.folders.writer import disk_use
 
 CONFIG = {
     "world_seed": 4,

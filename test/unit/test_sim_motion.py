@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from condense_ros import sim
 from condense_ros.errors import SimulationError
 from condense_ros.geometry import inverse
-from condense_ros.sim.motion import Motion, Standing, ground_values
+from condense_ros.sim.driving.motion import Motion, Standing, ground_values
+from condense_ros.sim.driving.route import find_route, free
 from condense_ros.sim.network import Network
-from condense_ros.sim.route import find_route, free
 
 
 class Ways:

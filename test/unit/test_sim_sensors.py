@@ -13,14 +13,14 @@ from condense_ros import sim
 from condense_ros.errors import ConfigError, GeometryError
 from condense_ros.geometry import inverse, se3, transform
 from condense_ros.resources import config_file
-from condense_ros.sim.beams import MODELS
-from condense_ros.sim.lamps import Lamps
-from condense_ros.sim.lidar import behind_body
 from condense_ros.sim.materials import TEXTURES, Surface, SurfaceTable
 from condense_ros.sim.mesh import MeshBuilder, boxes, quads
-from condense_ros.sim.rgbd import axial_noise_m
-from condense_ros.sim.rig import LidarSpec, Rig
 from condense_ros.sim.scenery import EPOCH_NS, Light
+from condense_ros.sim.sensors.beams import MODELS
+from condense_ros.sim.sensors.lamps import Lamps
+from condense_ros.sim.sensors.lidar import behind_body
+from condense_ros.sim.sensors.rgbd import axial_noise_m
+from condense_ros.sim.sensors.rig import LidarSpec, Rig
 
 IDEAL = {"range_noise_m": 0.0, "range_noise_share": 0.0, "dropout": 0.0, "intensity_noise": 0.0}
 CAMERA = {"name": "cam", "width": 320, "height": 240, "fx": 200.0, "fy": 200.0}

@@ -15,8 +15,8 @@ from tiny_world import MOVER, WALL, WALL_X, Driving, TinyWorld, box_mover, strai
 from condense_ros import sim
 from condense_ros.frame import IGNORE
 from condense_ros.geometry import Array, inverse, se3, transform
-from condense_ros.sim.rig import Rig
 from condense_ros.sim.scenery import EPOCH_NS, Light, world_time_s
+from condense_ros.sim.sensors.rig import Rig
 
 IDEAL = {"range_noise_m": 0.0, "range_noise_share": 0.0, "dropout": 0.0, "azimuth_steps": 720}
 CAMERA = {"name": "cam", "width": 320, "height": 240, "fx": 200.0, "fy": 200.0}

@@ -15,16 +15,16 @@ from scipy.sparse.csgraph import connected_components
 
 from condense_ros.errors import SimulationError
 from condense_ros.sim.designs import asset_split
-from condense_ros.sim.fields import SEASONS
-from condense_ros.sim.interior import rectangle_distance
-from condense_ros.sim.motion import drive
-from condense_ros.sim.raycast import RayScene
-from condense_ros.sim.relief import ground_height
-from condense_ros.sim.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.driving.motion import drive
+from condense_ros.sim.indoors.interior import rectangle_distance
+from condense_ros.sim.open_country.fields import SEASONS
+from condense_ros.sim.open_country.relief import ground_height
+from condense_ros.sim.open_country.terrain import TerrainConfig, TerrainWorld
+from condense_ros.sim.open_country.tracks import HALF_TRACK_M
 from condense_ros.sim.scenery import EPOCH_NS
-from condense_ros.sim.simulator import Simulator
-from condense_ros.sim.terrain import TerrainConfig, TerrainWorld
-from condense_ros.sim.tracks import HALF_TRACK_M
+from condense_ros.sim.sensors.raycast import RayScene
+from condense_ros.sim.sensors.rig import CameraSpec, LidarSpec, Rig
+from condense_ros.sim.sensors.simulator import Simulator
 
 SMALL = TerrainConfig(radius_m=60.0, trees=30)
 

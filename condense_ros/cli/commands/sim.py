@@ -56,10 +56,10 @@ def generate(
         return
     if out is None:
         raise ConfigError("no folder to write to", "name one: --out town")
-    from condense_ros.sim.plan import make_plan
-    from condense_ros.sim.settings import simulation_config
-    from condense_ros.sim.writer import disk_use
-    from condense_ros.sim.writer import generate as render
+    from condense_ros.sim.folders.plan import make_plan
+    from condense_ros.sim.folders.settings import simulation_config
+    from condense_ros.sim.folders.writer import disk_use
+    from condense_ros.sim.folders.writer import generate as render
 
     values = {
         "kind": world,
@@ -94,8 +94,8 @@ def rigs() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from condense_ros.sim.rig import Rig
-    from condense_ros.sim.settings import shipped_rigs
+    from condense_ros.sim.folders.settings import shipped_rigs
+    from condense_ros.sim.sensors.rig import Rig
 
     table = Table("rig", "LiDAR", "cameras", "file")
     for name, path in shipped_rigs().items():
@@ -138,11 +138,11 @@ def info(folder: Annotated[Path, typer.Argument(help="A simulated folder.")]) ->
 
 def _show_parameters(world: str) -> None:
     from condense_ros.cli.options import show_parameters
-    from condense_ros.sim.faults import Faults
-    from condense_ros.sim.motion import DriveConfig
-    from condense_ros.sim.odometry import ImuConfig, OdometryConfig
-    from condense_ros.sim.plan import SimulationConfig
-    from condense_ros.sim.settings import layout_class
+    from condense_ros.sim.driving.motion import DriveConfig
+    from condense_ros.sim.driving.odometry import ImuConfig, OdometryConfig
+    from condense_ros.sim.folders.faults import Faults
+    from condense_ros.sim.folders.plan import SimulationConfig
+    from condense_ros.sim.folders.settings import layout_class
 
     show_parameters(SimulationConfig)
     sections = {

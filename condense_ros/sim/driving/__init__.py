@@ -1,0 +1,1 @@
+"""Where the robot goes: ways, speed, odometry, and traffic that lets it pass."""

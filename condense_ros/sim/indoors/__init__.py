@@ -1,0 +1,1 @@
+"""The building: corridors and rooms that repeat, their furniture and light."""

@@ -1,0 +1,1 @@
+"""Open country: tracks, fields, a wood's edge, relief and seasons."""
