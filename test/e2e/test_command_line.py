@@ -375,4 +375,8 @@ def test_ctrl_c_in_the_demo(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    # a process that has just ended still gives back its memory
+    deadline = time.monotonic() + 20
+    while session_members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert not session_members(process.pid)

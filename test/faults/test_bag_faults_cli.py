@@ -238,7 +238,7 @@ def test_fault_41_read_only_folder(bag, tmp_path, condense, verb):
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
 
     def work() -> None:

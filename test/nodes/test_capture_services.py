@@ -124,6 +124,8 @@ def test_condense_record_is_clean_in_a_pipe(robot, tmp_path, domain):
             for _ in range(10):
                 stamp += SECOND // 10
                 robot.frame(stamp)
+        # what the node has counted reaches the command a report later
+        time.sleep(3.0)
         process.send_signal(signal.SIGINT)
         shown = process.communicate(timeout=60)[0].decode()
     finally:

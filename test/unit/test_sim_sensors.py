@@ -282,11 +282,13 @@ def test_lamps_light_what_they_see() -> None:
     assert bare[under].mean() > 2 * bare[aside].mean()
     assert shown[under].mean() < 0.75 * shown[aside].mean()
     # Lambert's law and the square of the distance, brought to zero at the reach of 10 m
-    xyz = np.float32([[5, 0, 0], [5, 3, 0], [5, 12, 0]])
+    # 2 mm above the floor, as everything that is lit: on it, the floor itself is in the way
+    xyz = np.float32([[5, 0, 0.002], [5, 3, 0.002], [5, 12, 0.002]])
     up = np.float32([[0, 0, 1]] * 3)
     got = Lamps(light.lamps, light.lamp_rgb).light(free.stage, xyz, up, 0.0)
-    for row, d in zip(got[:2], (2.6, np.hypot(2.6, 3.0)), strict=True):
-        expected = 2.6 / d / (d * d + 0.05) * (1 - d * d / 100) ** 2
+    up_m = 2.598
+    for row, d in zip(got[:2], (up_m, np.hypot(up_m, 3.0)), strict=True):
+        expected = up_m / d / (d * d + 0.05) * (1 - d * d / 100) ** 2
         np.testing.assert_allclose(row, expected * np.array(light.lamp_rgb), rtol=1e-4)
     assert (got[2] == 0).all()
 

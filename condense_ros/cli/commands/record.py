@@ -103,6 +103,7 @@ def watch(node: NodeProcess, duration: float | None) -> None:
                 time.sleep(0.5)
         finally:
             live.stop()
+            view.update(status.latest, status.values, time.monotonic())
             console.print(view.table(time.monotonic() - started))
             for text in late(node):
                 console.print(text)

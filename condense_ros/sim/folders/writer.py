@@ -150,6 +150,11 @@ def generate(
                 "a worker process ended on its own, perhaps for lack of memory",
                 "run again with workers=1; finished frames are kept",
             ) from error
+        except KeyboardInterrupt:
+            # files appear whole or not at all, so nothing is worth waiting for
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return out
