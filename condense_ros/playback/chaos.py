@@ -28,7 +28,9 @@ class ChaosConfig:
     """How often faults come, and which."""
 
     seed: int = parameter(0, "order and strength of the faults", low=0)
-    rate_hz: float = parameter(10.0, "steps of the recording per second", low=0.1, high=100)
+    rate_hz: float = parameter(
+        10.0, "steps per second, each as long as it lasts in the recording", low=0.1, high=100
+    )
     quiet_s: float = parameter(4.0, "time without a fault between two of them", low=0.0)
     fault_s: float = parameter(3.0, "time that a fault lasts", low=0.1)
     faults: tuple[str, ...] = parameter((), "which faults; empty: all")
@@ -213,7 +215,8 @@ ALL_FAULTS = (*FAULTS, *CLOCK_FAULTS, RESTART)
 
 
 class Chaos:
-    """Endless steps of a playback; now and then a fault, one at a time.
+    """Endless steps of a playback, each all messages of 1 / rate_hz seconds of it; now and then a
+    fault, one at a time.
 
     The order of the faults is a shuffled list of all, again and again, from the seed. Stamps go on
     rising when the recording starts again.
@@ -240,6 +243,10 @@ class Chaos:
         self.fault = ""
         self.now_ns = playback.start_ns
         self.episodes: Counter[str] = Counter()
+        last_ns = max(m.stamp_ns for m in playback.step(len(playback) - 1))
+        seconds = (last_ns - playback.start_ns) / SECOND_NS
+        #: a recording is cut into spans of one step each
+        self._spans = int(seconds * config.rate_hz + 1e-6) + 1
         self._quiet = round(config.quiet_s * config.rate_hz)
         self._period = self._quiet + max(1, round(config.fault_s * config.rate_hz))
 
@@ -270,14 +277,15 @@ class Chaos:
         return self._waiting.pop()
 
     def _messages(self) -> Messages:
-        """A step of the recording at the time of this step."""
-        index = self._step % len(self._playback)
-        messages = self._playback.step(index)
-        first_ns = min((m.stamp_ns for m in messages if m.kind != LATCHED), default=0)
+        """What the recording sends in the span of time of this step."""
+        rate = self._config.rate_hz
+        loop, span = divmod(self._step, self._spans)
+        first = self._playback.step_at(span / rate)
+        end = self._playback.step_at((span + 1) / rate)
+        messages = [m for index in range(first, end) for m in self._playback.step(index)]
         begin_ns = self._playback.start_ns + self._shift_ns
-        due_ns = begin_ns + round(self._step / self._config.rate_hz * SECOND_NS)
-        self.now_ns = due_ns
-        move_ns = due_ns - first_ns
+        self.now_ns = begin_ns + round(self._step / rate * SECOND_NS)
+        move_ns = self._shift_ns + round(loop * self._spans / rate * SECOND_NS)
         return [
             m if m.kind == LATCHED and m.type_name == wire.TF else _at(m, move_ns) for m in messages
         ]
