@@ -36,10 +36,10 @@ class CalibrationConfig:
     iterations: int = parameter(8, "steps of Gauss-Newton at most", low=1, high=100)
     blocks: int = parameter(24, "groups of key frames whose spread gives the interval", low=4)
     model_rotation_deg: float = parameter(
-        0.035, "error (sigma) of a rotation that more data do not lessen", low=0, high=5
+        0.10, "error (sigma) of a rotation that more data do not lessen", low=0, high=5
     )
     model_translation_m: float = parameter(
-        0.018, "error (sigma) of a translation that more data do not lessen", low=0, high=1
+        0.035, "error (sigma) of a translation that more data do not lessen", low=0, high=1
     )
     model_time_s: float = parameter(
         0.0015, "error (sigma) of the time offset that more data do not lessen", low=0, high=1
