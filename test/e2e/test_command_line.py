@@ -53,6 +53,8 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
     """The same in a process of its own, which leads a session of its own."""
     command = [sys.executable, "-m", "condense_ros.cli", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    # a shell that started the tests in its background has them ignore Ctrl-C
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
         command,
         env=environment,
@@ -60,8 +62,6 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # a shell that started the tests in its background has them ignore Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
 
