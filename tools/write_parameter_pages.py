@@ -10,25 +10,15 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from condense_ros.cli.nodes import NODE_PARAMETERS
 from condense_ros.config import describe
 
 PAGE = Path(__file__).parents[1] / "docs" / "parameters.md"
 
 #: heading -> (module, class, prefix of the parameter names)
 SECTIONS: dict[str, list[tuple[str, str, str]]] = {
-    "capture_node (`condense record -p NAME=VALUE`)": [
-        ("condense_ros.nodes.capture_node", "CaptureNodeConfig", ""),
-        ("condense_ros.capture", "CaptureConfig", ""),
-        ("condense_ros.sync", "SyncConfig", "sync."),
-        ("condense_ros.bags", "RecordConfig", "record."),
-        ("condense_ros.capture", "TriggerConfig", "trigger."),
-        ("condense_ros.capture", "RingConfig", "ring."),
-        ("condense_ros.nodes.calibration_observer", "CalibrationWatchConfig", "calibration."),
-    ],
-    "replay_node (`condense replay PATH -p NAME=VALUE`)": [
-        ("condense_ros.playback", "PlaybackConfig", ""),
-        ("condense_ros.playback", "LiveConfig", "simulate."),
-    ],
+    "capture_node (`condense record -p NAME=VALUE`)": list(NODE_PARAMETERS["capture_node"]),
+    "replay_node (`condense replay PATH -p NAME=VALUE`)": list(NODE_PARAMETERS["replay_node"]),
     "perception_node": [
         ("condense_ros.nodes.perception_parameters", "PerceptionParameters", ""),
     ],
@@ -38,6 +28,9 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "Recipe janda (`settings` of `condense pretrain`; defaults are the paper's)": [
         ("condense_training.recipes.janda", "JandaConfig", ""),
+    ],
+    "Recipe supervised (the same; needs labels)": [
+        ("condense_training.recipes.supervised", "SupervisedConfig", "")
     ],
     "`condense probe`": [("condense_training.evaluate.probe", "ProbeConfig", "")],
     "`condense sim generate`": [

@@ -38,7 +38,7 @@ def run_node(node: str, parameters: dict[str, Any]) -> None:
 
 
 #: node -> (module, dataclass, prefix) of its parameters
-_PARAMETERS = {
+NODE_PARAMETERS = {
     "capture_node": (
         ("condense_ros.nodes.capture_node", "CaptureNodeConfig", ""),
         ("condense_ros.capture", "CaptureConfig", ""),
@@ -62,7 +62,7 @@ def check_names(node: str, names: Iterable[str]) -> None:
         ConfigError: a name that the node does not have.
     """
     known = {"use_sim_time"}
-    for module, name, prefix in _PARAMETERS[node]:
+    for module, name, prefix in NODE_PARAMETERS[node]:
         cls = getattr(importlib.import_module(module), name)
         known |= {prefix + entry[0] for entry in describe(cls)}
     for name in names:

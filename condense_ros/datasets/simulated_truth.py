@@ -11,7 +11,7 @@ import numpy.typing as npt
 from condense_ros.datasets.simulated_files import AGAIN, FolderFiles, Stamps, poses_of
 from condense_ros.errors import CondenseError, DatasetError
 from condense_ros.geometry import Array, inverse
-from condense_ros.sim.driving.motion import Motion, Standing
+from condense_ros.sim.driving.motion import Motion, Stops
 from condense_ros.sim.folders.encode import NO_INSTANCE
 from condense_ros.sim.folders.faults import IMU, LIDAR, ODOMETRY, Delivery
 from condense_ros.sim.folders.plan import world_times
@@ -133,10 +133,10 @@ class SimulatedTruth:
             )
         return self._files.picture(folder / f"{number:06d}.{ending}")
 
-    def _motion(self, at_sweeps: Array) -> Motion | Standing:
+    def _motion(self, at_sweeps: Array) -> Motion | Stops:
         path = self._files.path / "truth" / "motion.npy"
         if not path.exists():
-            return Standing(world_times(self.stamps_ns), at_sweeps)
+            return Stops(world_times(self.stamps_ns), at_sweeps)
         try:
             samples = np.load(path, allow_pickle=False)
             return Motion(samples[:, 0], samples[:, 1:])

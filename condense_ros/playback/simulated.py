@@ -26,7 +26,7 @@ from condense_ros.playback.sensor_messages import (
     token,
     twist_between,
 )
-from condense_ros.sim.driving.motion import Motion, Standing
+from condense_ros.sim.driving.motion import Motion, Stops
 from condense_ros.sim.folders.encode import NO_INSTANCE
 from condense_ros.sim.folders.faults import IMU, ODOMETRY
 from condense_ros.sim.folders.plan import Series, world_times
@@ -57,7 +57,7 @@ class Source(Protocol):
     name: str
     notes: tuple[str, ...]
     rig: Rig
-    motion: Motion | Standing
+    motion: Motion | Stops
     series: dict[str, Series]
     T_odom_base: Array
     imu: Array

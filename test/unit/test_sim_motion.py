@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from condense_ros import sim
 from condense_ros.errors import SimulationError
 from condense_ros.geometry import inverse
-from condense_ros.sim.driving.motion import Motion, Standing, ground_values
+from condense_ros.sim.driving.motion import Motion, Stops, ground_values
 from condense_ros.sim.driving.route import find_route, free
 from condense_ros.sim.network import Network
 
@@ -157,7 +157,7 @@ def test_a_straight_motion_is_met_between_its_samples(start: float, speed: float
 def test_standing_places_change_at_their_time() -> None:
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 0, 3] = [1, 2, 3]
-    standing = Standing(np.array([10.0, 10.1, 10.2]), poses)
+    standing = Stops(np.array([10.0, 10.1, 10.2]), poses)
     at = standing.at([9.0, 10.0, 10.0999, 10.1 - 1e-8, 10.15, 99.0])
     assert at[:, 0, 3].tolist() == [1, 1, 1, 2, 2, 3]
 

@@ -88,7 +88,7 @@ class Motion:
         return np.clip(np.atleast_1d(np.asarray(t_s, np.float64)), self.start_s, self.end_s)
 
 
-class Standing:
+class Stops:
     """A robot that is put down at places in turn: T_world_base is constant between two times.
 
     Attributes:

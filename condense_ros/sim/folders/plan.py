@@ -18,7 +18,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import ConfigError, SimulationError
 from condense_ros.geometry import Array
 from condense_ros.ontology import Ontology
-from condense_ros.sim.driving.motion import DriveConfig, Motion, Standing, drive_motion
+from condense_ros.sim.driving.motion import DriveConfig, Motion, Stops, drive_motion
 from condense_ros.sim.driving.odometry import (
     ImuConfig,
     OdometryConfig,
@@ -117,7 +117,7 @@ class Plan:
     name: str
     world: Any
     removed: tuple[int, ...]
-    motion: Motion | Standing
+    motion: Motion | Stops
     published: Rig
     series: dict[str, Series]
     T_odom_base: Array
@@ -204,7 +204,7 @@ def make_plan(config: SimulationConfig, *, poses: Array | None = None, world: An
     if config.imu_hz:
         times[IMU] = _ticks(start_ns, config.imu_hz, length_s)
     config.faults.check(times)
-    motion: Motion | Standing
+    motion: Motion | Stops
     name = f"{config.kind}_{config.world_seed}_"
     name += f"session_{config.session}_" if config.session else ""
     if poses is None:
@@ -220,7 +220,7 @@ def make_plan(config: SimulationConfig, *, poses: Array | None = None, world: An
         )
     else:
         name += "places"
-        motion, removed = Standing(world_times(times[LIDAR]), poses), ()
+        motion, removed = Stops(world_times(times[LIDAR]), poses), ()
         imu = np.zeros((0, 6))
         times.pop(IMU, None)
     series = {
