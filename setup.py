@@ -1,10 +1,12 @@
 """Packaging for pip and colcon (ament_python); the version is in condense_ros/__init__.py."""
 
+import platform
 import re
 from glob import glob
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 NAME = "condense_ros"
 HERE = Path(__file__).parent
@@ -82,6 +84,52 @@ DEV = [
 # only for tools/fuzz_decoders.py; there are wheels for Linux on x86_64
 FUZZ = ["atheris; platform_machine == 'x86_64'"]
 
+# sparse convolutions for the CPU, plain C++ without Python or torch headers: a table of kernels per
+# instruction set, chosen at run time. Built where there is a compiler, visibly missed where not.
+SOURCES = f"{NAME}/sparse/native"
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
+INSTRUCTION_SETS = {
+    "kernels_avx2": ["-mavx2", "-mfma"],
+    "kernels_avx512": AVX512,
+    "kernels_avx512bf16": [*AVX512, "-mavx512bf16"],
+    "kernels_amx": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+}
+NATIVE = Extension(
+    f"{NAME}.sparse._native",
+    sorted(glob(f"{SOURCES}/*.cpp")),
+    depends=sorted(glob(f"{SOURCES}/*.h")),
+    language="c++",
+    optional=True,
+    # OpenMP is not linked: at run time the runtime that torch brings is used
+    extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-fno-math-errno"],
+)
+
+
+class BuildNative(build_ext):
+    """Compiles each file of kernels for its own instruction set, where the compiler knows it."""
+
+    def build_extension(self, ext):
+        compile_one = self.compiler._compile
+        x86 = platform.machine() in ("x86_64", "AMD64")
+
+        def compile_for(obj, source, extension, cc_args, extra, pp_opts):
+            flags = INSTRUCTION_SETS.get(Path(source).stem, []) if x86 else []
+            try:
+                compile_one(obj, source, extension, cc_args, [*extra, *flags], pp_opts)
+            except Exception:
+                if not flags:
+                    raise
+                # without its flags the file compiles to an empty table
+                self.warn(f"the compiler cannot build {source}: kernels for it are left out")
+                compile_one(obj, source, extension, cc_args, extra, pp_opts)
+
+        self.compiler._compile = compile_for
+        try:
+            super().build_extension(ext)
+        finally:
+            self.compiler._compile = compile_one
+
+
 packages = find_packages(include=[NAME, f"{NAME}.*"])
 training = find_packages("training", include=["condense_training", "condense_training.*"])
 
@@ -118,6 +166,8 @@ setup(
     ],
     install_requires=["setuptools", *CORE],
     extras_require={"ros": ROS, "interfaces": INTERFACES, "dev": DEV, "fuzz": FUZZ},
+    ext_modules=[NATIVE],
+    cmdclass={"build_ext": BuildNative},
     zip_safe=False,
     entry_points={
         "console_scripts": [

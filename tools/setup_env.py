@@ -104,7 +104,10 @@ def make_venv():
 
 def install_packages(quiet):
     stamp = VENV / ".packages.sha256"
-    wanted = digest(ROOT / "constraints.txt", ROOT / "setup.py", ROOT / "setup.cfg")
+    wanted = digest(
+        ROOT / "constraints.txt", ROOT / "setup.py", ROOT / "setup.cfg",
+        ROOT / "condense_ros/sparse/native",
+    )  # fmt: skip
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print("installing packages (constraints.txt)")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
-import torch
 from torch import nn
 
 from condense_ros.errors import ConfigError, SparseError
@@ -18,9 +18,19 @@ from condense_ros.sparse import (
     SubmanifoldConv3d,
     TransposedConv3d,
     cat,
+    conv_norm,
 )
 
 LEVELS = 4
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution or linear map, its norm and, as a third part, perhaps a rectifier."""
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        conv: Any = self[0]
+        norm: Any = self[1]
+        return conv_norm(conv, norm, x, relu=len(self) == 3)
 
 
 class BasicBlock(nn.Module):
@@ -34,14 +44,15 @@ class BasicBlock(nn.Module):
         self.norm2 = BatchNorm(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
-            self.shortcut = nn.Sequential(
+            self.shortcut = ConvNorm(
                 Linear(in_channels, out_channels, bias=False), BatchNorm(out_channels)
             )
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        y = self.norm1(self.conv1(x))
-        y = self.norm2(self.conv2(y.replace(torch.relu(y.features))))
-        return y.replace(torch.relu(y.features + self.shortcut(x).features))
+        y = conv_norm(self.conv1, self.norm1, x, relu=True)
+        if isinstance(self.shortcut, ConvNorm):
+            x = self.shortcut(x)
+        return conv_norm(self.conv2, self.norm2, y, residual=x, relu=True)
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
@@ -84,18 +95,18 @@ class SparseUNet(nn.Module):
         if stem_kernel < 1 or stem_kernel % 2 == 0:
             raise ConfigError(f"stem_kernel is {stem_kernel}", "use an odd kernel size")
         self.in_channels, self.widths, self.blocks = in_channels, widths, blocks
-        self.stem = nn.Sequential(
+        self.stem = ConvNorm(
             SubmanifoldConv3d(in_channels, widths[0], stem_kernel), BatchNorm(widths[0]), ReLU()
         )
         down, encoder = [], []
         for i in range(LEVELS):
             c = widths[i]
-            down.append(nn.Sequential(StridedConv3d(c, c), BatchNorm(c), ReLU()))
+            down.append(ConvNorm(StridedConv3d(c, c), BatchNorm(c), ReLU()))
             encoder.append(_stage(c, widths[i + 1], blocks[i]))
         up, decoder = [], []
         for i in range(LEVELS):
             c_in, c_out, skip = widths[LEVELS + i], widths[LEVELS + 1 + i], widths[LEVELS - 1 - i]
-            up.append(nn.Sequential(TransposedConv3d(c_in, c_out), BatchNorm(c_out), ReLU()))
+            up.append(ConvNorm(TransposedConv3d(c_in, c_out), BatchNorm(c_out), ReLU()))
             decoder.append(_stage(c_out + skip, c_out, blocks[LEVELS + i]))
         self.down, self.encoder = nn.ModuleList(down), nn.ModuleList(encoder)
         self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)

@@ -1,4 +1,4 @@
-"""Sparse 3D convolutions in pure torch: tensors, kernel maps, layers, pooling, voxelization.
+"""Sparse 3D convolutions: tensors, kernel maps, layers, backends, pooling, voxelization.
 
 Names load on first use: torch takes seconds to import, `condense --help` must not.
 """
@@ -9,8 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from condense_ros.sparse.backends.switch import (
+        backend_name,
+        set_backend,
+        use_backend,
+    )
     from condense_ros.sparse.convolution import (
+        fused_convolution,
         sparse_convolution,
+    )
+    from condense_ros.sparse.kernel_map import (
+        KernelMap,
     )
     from condense_ros.sparse.layers import (
         BatchNorm,
@@ -19,9 +28,9 @@ if TYPE_CHECKING:
         StridedConv3d,
         SubmanifoldConv3d,
         TransposedConv3d,
+        conv_norm,
     )
     from condense_ros.sparse.maps import (
-        KernelMap,
         MapCache,
     )
     from condense_ros.sparse.pooling import (
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BatchNorm": "layers",
     "GeMPooling": "pooling",
-    "KernelMap": "maps",
+    "KernelMap": "kernel_map",
     "Linear": "layers",
     "MapCache": "maps",
     "ReLU": "layers",
@@ -51,11 +60,16 @@ _HOMES = {
     "SubmanifoldConv3d": "layers",
     "TransposedConv3d": "layers",
     "Voxels": "voxels",
+    "backend_name": "backends.switch",
     "cat": "tensor",
     "collate": "voxels",
+    "conv_norm": "layers",
+    "fused_convolution": "convolution",
     "global_average": "pooling",
     "global_max": "pooling",
+    "set_backend": "backends.switch",
     "sparse_convolution": "convolution",
+    "use_backend": "backends.switch",
     "voxelize": "voxels",
 }
 
@@ -71,11 +85,16 @@ __all__ = [
     "SubmanifoldConv3d",
     "TransposedConv3d",
     "Voxels",
+    "backend_name",
     "cat",
     "collate",
+    "conv_norm",
+    "fused_convolution",
     "global_average",
     "global_max",
+    "set_backend",
     "sparse_convolution",
+    "use_backend",
     "voxelize",
 ]
 

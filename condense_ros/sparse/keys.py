@@ -44,15 +44,19 @@ def offset_key(dx: int, dy: int, dz: int) -> int:
     return (((dx << _BITS) + dy) << _BITS) + dz
 
 
-def check_range(coords: Tensor) -> None:
+def check_range(coords: Tensor) -> int:
     """Refuses coordinates that do not fit a key.
 
+    Returns:
+        The highest batch index plus one.
+
     Raises:
-        SparseError: naming the first bad row.
+        SparseError: naming the range found.
     """
     if not coords.numel():
-        return
-    low, high = coords.amin(0).tolist(), coords.amax(0).tolist()
+        return 0
+    # one transfer from a GPU, not two
+    low, high = torch.stack(torch.aminmax(coords, dim=0)).tolist()
     if low[0] < 0 or high[0] >= BATCH_LIMIT:
         raise SparseError(
             f"batch indices span {low[0]}..{high[0]}",
@@ -63,6 +67,7 @@ def check_range(coords: Tensor) -> None:
             f"voxel coordinates span {low[1:]}..{high[1:]}, beyond +-{COORDINATE_LIMIT}",
             "use larger voxels, or leave far points out (InputSpec.max_range_m)",
         )
+    return int(high[0]) + 1
 
 
 def argsort(keys: Tensor) -> Tensor:

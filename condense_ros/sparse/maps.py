@@ -1,55 +1,34 @@
-"""Geometry of sparse convolutions: which input row meets which output row under which weight.
+"""`MapCache`: the voxels of one geometry at every stride, and its kernel maps, each made once.
 
-Everything here depends on coordinates only. A `MapCache` computes each map once; all layers and all
-tensors of one geometry share it.
+Everything here depends on coordinates only. All layers and all tensors of one geometry share it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from condense_ros.errors import SparseError
 from condense_ros.sparse import keys as _keys
+from condense_ros.sparse import native_maps, search
+from condense_ros.sparse.backends.switch import native_for
+from condense_ros.sparse.kernel_map import KernelMap, Pairs
+from condense_ros.sparse.search import Triple
 
-Triple = tuple[int, int, int]
 
+def triple(value: int | tuple[int, ...], name: str, low: int = 1) -> Triple:
+    """One integer per axis (x, y, z) from one for all or three.
 
-@dataclass(frozen=True, eq=False)
-class KernelMap:
-    """Pairs of a convolution, grouped by kernel offset.
-
-    Attributes:
-        source: (P,) int64 input rows; the pairs of offset k are one contiguous run.
-        target: (P,) int64 output rows, unique within a run.
-        counts: K run lengths, offsets ordered x slowest, z fastest.
-        n_source, n_target: rows of the input and of the output.
-        identity: index of the offset under which every row meets itself, or -1; its run is empty.
+    Raises:
+        SparseError: something else, or a value below `low`.
     """
-
-    source: Tensor
-    target: Tensor
-    counts: tuple[int, ...]
-    n_source: int
-    n_target: int
-    identity: int = -1
-
-    @cached_property
-    def runs(self) -> tuple[tuple[int, Tensor, Tensor], ...]:
-        """(offset index, source rows, target rows) of every offset that has pairs."""
-        sources, targets = self.source.split(self.counts), self.target.split(self.counts)
-        triples = zip(range(len(self.counts)), sources, targets, strict=True)
-        return tuple(triple for triple in triples if len(triple[1]))
-
-    def transposed(self) -> KernelMap:
-        """The map of the transposed convolution: same offsets, input and output exchanged."""
-        return KernelMap(
-            self.target, self.source, self.counts, self.n_target, self.n_source, self.identity
-        )
+    sizes = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(sizes) != 3 or not all(isinstance(size, int) and size >= low for size in sizes):
+        wanted = "positive integer" if low == 1 else f"integer from {low} on"
+        raise SparseError(f"{name} is {value!r}", f"give one {wanted}, or three")
+    return sizes[0], sizes[1], sizes[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +38,15 @@ class Level:
     Attributes:
         coords: (N, 4) int32 (batch, x, y, z) in voxels of this stride, in the caller's row order.
         keys: (N,) int64 packed coordinates, sorted.
-        order: (N,) int64, row of each sorted key, or None where rows are sorted already.
+        order: (N,) int32, row of each sorted key, or None where rows are sorted already.
     """
 
     coords: Tensor
     keys: Tensor
     order: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
     def rows(self, positions: Tensor) -> Tensor:
         """Rows of positions in `keys`."""
@@ -84,15 +66,16 @@ def _level(coords: Tensor) -> Level:
                 f"{int(same.sum())} duplicate voxel coordinates, first (batch, x, y, z) = {row}",
                 "merge points of one voxel first, with sparse.voxelize",
             )
+        order = order.int()
     return Level(coords, keys, order)
 
 
 class MapCache:
     """Levels and kernel maps of one set of voxels.
 
-    A voxel at stride s covers s x s x s voxels of stride 1; its coordinate is the floor of theirs
-    divided by s. So a level depends on the stride alone, not on the kernels that lead to it.
-    Not safe for use by several threads at once.
+    A voxel at stride s covers s x s x s voxels of stride 1 (s may differ by axis); its coordinate
+    is the floor of theirs divided by s. So a level depends on the stride alone, not on the kernels
+    that lead to it. Not safe for use by several threads at once.
 
     Args:
         coords: (N, 4) int32 (batch, x, y, z), any row order, at stride `stride`.
@@ -103,20 +86,24 @@ class MapCache:
         SparseError: coordinates of another shape or dtype, duplicates, or beyond the key range.
     """
 
-    def __init__(self, coords: Tensor, batch_size: int | None = None, stride: int = 1) -> None:
+    def __init__(
+        self,
+        coords: Tensor,
+        batch_size: int | None = None,
+        stride: int | tuple[int, ...] = 1,
+    ) -> None:
         if coords.ndim != 2 or coords.shape[1] != 4 or coords.dtype != torch.int32:
             raise SparseError(
                 f"coordinates are {coords.dtype} {tuple(coords.shape)}",
                 "give an (N, 4) int32 tensor of (batch, x, y, z)",
             )
-        if stride < 1:
-            raise SparseError(f"stride is {stride}", "give a stride of at least 1")
+        size = triple(stride, "stride")
         coords = coords.contiguous()
-        _keys.check_range(coords)
-        self._levels: dict[int, Level] = {stride: _level(coords)}
-        self._parents: dict[tuple[int, int], Tensor] = {}
+        present = _keys.check_range(coords)
+        self._levels: dict[Triple, Level] = {size: _level(coords)}
+        self._parents: dict[tuple[Triple, Triple], Tensor] = {}
         self._maps: dict[tuple[object, ...], KernelMap] = {}
-        present = int(coords[:, 0].max()) + 1 if len(coords) else 0
+        self._reached: dict[tuple[object, ...], tuple[MapCache, KernelMap]] = {}
         self.batch_size = present if batch_size is None else int(batch_size)
         if self.batch_size < present:
             raise SparseError(
@@ -128,78 +115,136 @@ class MapCache:
     def device(self) -> torch.device:
         return next(iter(self._levels.values())).coords.device
 
-    def level(self, stride: int) -> Level:
+    def level(self, stride: int | Triple) -> Level:
         """The level of a stride reached before.
 
         Raises:
             SparseError: no layer has made this stride yet.
         """
-        if stride not in self._levels:
+        size = triple(stride, "stride")
+        if size not in self._levels:
+            known = ", ".join(_short(s) for s in sorted(self._levels))
             raise SparseError(
-                f"no voxels of stride {stride}, only of {sorted(self._levels)}",
+                f"no voxels of stride {_short(size)}, only of {known}",
                 "apply the strided convolution that makes this level first",
             )
-        return self._levels[stride]
+        return self._levels[size]
 
-    def coarsen(self, stride: int, factor: int) -> Level:
+    def coarsen(self, stride: int | Triple, factor: int | Triple) -> Level:
         """The level of `stride * factor`, made from `stride`; rows come out sorted by key."""
-        fine, coarse = self.level(stride), stride * factor
-        if (stride, factor) in self._parents:
+        size, by = triple(stride, "stride"), triple(factor, "factor")
+        fine, coarse = self.level(size), _times(size, by)
+        if (size, by) in self._parents:
             return self._levels[coarse]
-        coords = fine.coords.clone()
-        coords[:, 1:] = torch.div(fine.coords[:, 1:], factor, rounding_mode="floor")
-        parent_keys = _keys.pack(coords)
         if coarse in self._levels:
             level = self._levels[coarse]
-            place = _keys.searchsorted(level.keys, parent_keys)
-            parents = level.rows(place)
+            wanted = search.parent_keys(fine.keys, by)
+            parents = _keys.searchsorted(level.keys, wanted).int()
         else:
-            order = _keys.argsort(parent_keys)
-            ordered = parent_keys[order]
-            first = torch.ones_like(ordered, dtype=torch.bool)
-            first[1:] = ordered[1:] != ordered[:-1]
-            parents = torch.empty_like(order)
-            parents[order] = first.cumsum(0) - 1
-            unique = ordered[first]
-            level = self._levels[coarse] = Level(_keys.unpack(unique), unique, None)
-        self._parents[stride, factor] = parents
+            native = native_for(fine.keys)
+            if native is not None:
+                keys, parents = native_maps.coarsen(native, fine.keys, by)
+            else:
+                keys, parents = search.coarsen(fine.keys, by)
+            level = self._levels[coarse] = Level(_keys.unpack(keys), keys, None)
+        self._parents[size, by] = parents
         return level
 
-    def submanifold(self, stride: int, kernel: Triple, dilation: int = 1) -> KernelMap:
+    def submanifold(
+        self, stride: int | Triple, kernel: int | Triple, dilation: int | Triple = 1
+    ) -> KernelMap:
         """Pairs of a stride-1 convolution whose outputs are exactly the active voxels."""
-        name = ("submanifold", stride, kernel, dilation)
+        size, shape = triple(stride, "stride"), triple(kernel, "kernel")
+        spacing = triple(dilation, "dilation")
+        name = ("submanifold", size, shape, spacing)
         if name not in self._maps:
-            self._maps[name] = _submanifold(self.level(stride), kernel, dilation)
+            self._maps[name] = _submanifold(self.level(size), shape, spacing)
         return self._maps[name]
 
-    def strided(self, stride: int, kernel: Triple, factor: int, dilation: int = 1) -> KernelMap:
+    def strided(
+        self,
+        stride: int | Triple,
+        kernel: int | Triple,
+        factor: int | Triple,
+        dilation: int | Triple = 1,
+        padding: int | Triple | None = None,
+    ) -> KernelMap:
         """Pairs of a strided convolution; the output is the level `coarsen` makes.
 
-        Output voxel o gathers the inputs o * factor + first + k * dilation, k = 0 .. kernel - 1,
-        where first = -dilation * (kernel // 2) for odd kernels and -(kernel - factor) // 2 for
-        even ones (0 when kernel = factor: output voxels tile the input).
+        Output voxel o gathers the inputs o * factor + first + k * dilation, k = 0 .. kernel - 1.
+        With a padding, first = -padding. Without, first = -dilation * (kernel // 2) for odd kernels
+        and -(kernel - factor) // 2 for even ones (0 when kernel = factor: output voxels tile the
+        input).
         """
-        name = ("strided", stride, kernel, factor, dilation)
+        size, shape, by = (
+            triple(stride, "stride"), triple(kernel, "kernel"), triple(factor, "factor")
+        )  # fmt: skip
+        spacing = triple(dilation, "dilation")
+        first = _first(shape, by, spacing, padding)
+        name = ("strided", size, shape, by, spacing, first)
         if name not in self._maps:
-            coarse = self.coarsen(stride, factor)
-            fine = self.level(stride)
-            if kernel == (factor,) * 3 and dilation == 1 and factor % 2 == 0:
-                parents = self._parents[stride, factor]
-                self._maps[name] = _tiled(fine, coarse, parents, factor)
+            coarse, fine = self.coarsen(size, by), self.level(size)
+            if shape == by and spacing == (1, 1, 1) and first == (0, 0, 0):
+                self._maps[name] = _tiled(fine, coarse, self._parents[size, by], by)
             else:
-                self._maps[name] = _strided(fine, coarse, kernel, factor, dilation)
+                self._maps[name] = _strided(fine, coarse, first, shape, by, spacing)
         return self._maps[name]
 
-    def transposed(self, stride: int, kernel: Triple, factor: int, dilation: int = 1) -> KernelMap:
+    def transposed(
+        self,
+        stride: int | Triple,
+        kernel: int | Triple,
+        factor: int | Triple,
+        dilation: int | Triple = 1,
+        padding: int | Triple | None = None,
+    ) -> KernelMap:
         """Pairs of the transposed convolution from `stride * factor` back to `stride`.
 
         Raises:
             SparseError: the voxels of either stride are unknown.
         """
-        name = ("transposed", stride, kernel, factor, dilation)
-        if name not in self._maps:
-            self._maps[name] = self.strided(stride, kernel, factor, dilation).transposed()
-        return self._maps[name]
+        return self.strided(stride, kernel, factor, dilation, padding).transposed
+
+    def reached(
+        self,
+        stride: int | Triple,
+        kernel: int | Triple,
+        factor: int | Triple,
+        dilation: int | Triple = 1,
+        padding: int | Triple | None = None,
+        bounds: tuple[Triple, Triple] | None = None,
+    ) -> tuple[MapCache, KernelMap]:
+        """Outputs wherever a kernel element meets an active voxel (spconv's SparseConv3d).
+
+        Args:
+            bounds: lowest and highest output coordinate per axis (both inside); outputs beyond are
+                left out. A dense grid of D voxels has (0, 0, 0) and the convolution's output size
+                minus one.
+
+        Returns:
+            The geometry of the outputs (its finest stride is `stride * factor`), and the map.
+        """
+        size, shape, by = (
+            triple(stride, "stride"), triple(kernel, "kernel"), triple(factor, "factor")
+        )  # fmt: skip
+        spacing = triple(dilation, "dilation")
+        first = _first(shape, by, spacing, padding)
+        name = (size, shape, by, spacing, first, bounds)
+        if name not in self._reached:
+            fine = self.level(size)
+            keys = _reached_keys(fine.keys, first, shape, by, spacing, bounds)
+            cache = MapCache(_keys.unpack(keys), self.batch_size, _times(size, by))
+            coarse = cache.level(_times(size, by))
+            self._reached[name] = cache, _strided(fine, coarse, first, shape, by, spacing)
+        return self._reached[name]
+
+
+def _short(size: Triple) -> str:
+    return str(size[0]) if len(set(size)) == 1 else str(size)
+
+
+def _times(a: Triple, b: Triple) -> Triple:
+    return a[0] * b[0], a[1] * b[1], a[2] * b[2]
 
 
 def first_offset(kernel: int, factor: int, dilation: int) -> int:
@@ -207,84 +252,122 @@ def first_offset(kernel: int, factor: int, dilation: int) -> int:
     return -dilation * (kernel // 2) if kernel % 2 else -((kernel - factor) // 2)
 
 
-def _offsets(kernel: Triple, dilation: int) -> list[Triple]:
-    halves = [k // 2 for k in kernel]
-    axes = [[dilation * (i - h) for i in range(k)] for k, h in zip(kernel, halves, strict=True)]
-    offsets = [(x, y, z) for x, y, z in product(*axes)]
-    reach = max(max(map(abs, offset)) for offset in offsets)
-    if reach > _keys.MARGIN:
-        raise SparseError(
-            f"a kernel {kernel} with dilation {dilation} reaches {reach} voxels",
-            f"keep kernel // 2 * dilation at most {_keys.MARGIN}",
-        )
-    return offsets
+def _first(
+    kernel: Triple, factor: Triple, dilation: Triple, padding: int | Triple | None
+) -> Triple:
+    if padding is not None:
+        x, y, z = triple(padding, "padding", low=0)
+        return -x, -y, -z
+    x, y, z = (first_offset(k, f, d) for k, f, d in zip(kernel, factor, dilation, strict=True))
+    return x, y, z
 
 
-def _lookup(level: Level, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """Which queries are keys of the level, and the positions of those that are."""
-    place = _keys.searchsorted(level.keys, queries)
-    found = level.keys[place.clamp_(max=max(len(level.keys) - 1, 0))] == queries
-    hits = found.nonzero().squeeze(1)
-    return hits, place[hits]
-
-
-def _submanifold(level: Level, kernel: Triple, dilation: int) -> KernelMap:
-    offsets = _offsets(kernel, dilation)
-    n, centre = len(level.keys), len(offsets) // 2
-    empty = torch.empty(0, dtype=torch.int64, device=level.keys.device)
-    sources, targets = [empty] * len(offsets), [empty] * len(offsets)
-    # offset -k pairs the same voxels the other way round, so half of the kernel is searched
-    k = 0
-    while k < centre and n:
-        # a column of the kernel along z: where a neighbour lies, the next one up follows it in
-        # sorted order, so one search serves the whole column when it has no gaps
-        column = min(kernel[2], centre - k)
-        start = level.keys + _keys.offset_key(*offsets[k])
-        place = _keys.searchsorted(level.keys, start)
-        for step in range(column):
-            if step and dilation > 1:
-                start = level.keys + _keys.offset_key(*offsets[k + step])
-                place = _keys.searchsorted(level.keys, start)
-            query = start + step if dilation == 1 else start
-            # a place past the end is clamped onto a smaller key, which never equals the query
-            found = level.keys[place.clamp(max=n - 1)] == query
-            target = found.nonzero().squeeze(1)
-            source = level.rows(place[target])
-            target = level.rows(target)
-            sources[k + step], targets[k + step] = source, target
-            sources[-1 - k - step], targets[-1 - k - step] = target, source
-            place = place + found
-        k += column
-    counts = tuple(len(source) for source in sources)
-    return KernelMap(torch.cat(sources), torch.cat(targets), counts, n, n, identity=centre)
-
-
-def _tiled(fine: Level, coarse: Level, parents: Tensor, factor: int) -> KernelMap:
-    """Kernel = stride: every input has one parent, and its place in it is the kernel offset."""
-    local = (fine.coords[:, 1:] % factor).long()
-    offset = (local[:, 0] * factor + local[:, 1]) * factor + local[:, 2]
-    order = torch.sort(offset, stable=True).indices
-    counts = torch.bincount(offset, minlength=factor**3).tolist()
-    return KernelMap(order, parents[order], tuple(counts), len(fine.keys), len(coarse.keys))
-
-
-def _strided(fine: Level, coarse: Level, kernel: Triple, factor: int, dilation: int) -> KernelMap:
-    corner = coarse.coords.clone()
-    corner[:, 1:] *= factor
-    first = [first_offset(k, factor, dilation) for k in kernel]
-    reach = max(max(-f, f + (k - 1) * dilation) for f, k in zip(first, kernel, strict=True))
-    if reach + factor > _keys.MARGIN:
+def _check_reach(first: Triple, kernel: Triple, factor: Triple, dilation: Triple) -> None:
+    reach = max(max(-f, f + (k - 1) * d) for f, k, d in zip(first, kernel, dilation, strict=True))
+    if reach + max(factor) > _keys.MARGIN:
         raise SparseError(
             f"a kernel {kernel} with stride {factor}, dilation {dilation} reaches {reach} voxels",
             f"keep kernel and stride within {_keys.MARGIN} voxels",
         )
-    base = _keys.pack(corner)
-    sources, targets = [], []
-    for index in product(*(range(k) for k in kernel)):
-        dx, dy, dz = (f + i * dilation for f, i in zip(first, index, strict=True))
-        hits, place = _lookup(fine, base + _keys.offset_key(dx, dy, dz))
-        sources.append(fine.rows(place))
-        targets.append(coarse.rows(hits))
-    counts = tuple(len(source) for source in sources)
-    n, m = len(fine.keys), len(coarse.keys)
-    return KernelMap(torch.cat(sources), torch.cat(targets), counts, n, m)
+
+
+def _in_rows(pairs: Pairs, source: Level, target: Level) -> Pairs:
+    """Positions among sorted keys to rows of the caller's order."""
+    if source.order is None and target.order is None:
+        return pairs
+    return Pairs(
+        source.rows(pairs.source),
+        target.rows(pairs.target),
+        pairs.counts,
+        pairs.source_sorted and source.order is None,
+        pairs.target_sorted and target.order is None,
+    )
+
+
+def _table_in_rows(table: Tensor, source: Level, target: Level) -> Tensor:
+    if source.order is not None and len(source):
+        table = torch.where(table >= 0, source.order[table.clamp(min=0)], -1)
+    if target.order is not None:
+        # column of a row: the inverse of `order`
+        ordered = torch.empty_like(table)
+        ordered[:, target.order.long()] = table
+        table = ordered
+    return table.int()
+
+
+def _submanifold(level: Level, kernel: Triple, dilation: Triple) -> KernelMap:
+    x, y, z = (-d * (k // 2) for k, d in zip(kernel, dilation, strict=True))
+    first: Triple = (x, y, z)
+    _check_reach(first, kernel, (0, 0, 0), dilation)
+    k, n = kernel[0] * kernel[1] * kernel[2], len(level)
+    if level.keys.device.type != "cpu":
+        shifts = search.key_shifts(first, kernel, dilation)
+        table = search.lookup_table(level.keys, level.keys, shifts)
+        return KernelMap(k, n, n, k // 2, table=_table_in_rows(table, level, level))
+    native = native_for(level.keys)
+    if native is not None:
+        pairs = native_maps.half_kernel(native, level.keys, kernel, dilation)
+    else:
+        pairs = search.half_kernel(level.keys, kernel, dilation)
+    return KernelMap(k, n, n, k // 2, pairs=_in_rows(pairs, level, level))
+
+
+def _tiled(fine: Level, coarse: Level, parents: Tensor, factor: Triple) -> KernelMap:
+    k, n, m = factor[0] * factor[1] * factor[2], len(fine), len(coarse)
+    if fine.keys.device.type != "cpu":
+        table = search.tiled_table(fine.keys, parents, factor, m)
+        return KernelMap(k, n, m, table=_table_in_rows(table, fine, coarse))
+    native = native_for(fine.keys)
+    if native is not None:
+        pairs = native_maps.tiled(native, fine.keys, parents, factor)
+    else:
+        pairs = search.tiled(fine.keys, parents, factor)
+    return KernelMap(k, n, m, pairs=_in_rows(pairs, fine, coarse))
+
+
+def _strided(
+    fine: Level, coarse: Level, first: Triple, kernel: Triple, factor: Triple, dilation: Triple
+) -> KernelMap:
+    _check_reach(first, kernel, factor, dilation)
+    corner = _keys.unpack(coarse.keys)
+    corner[:, 1:] *= torch.tensor(factor, dtype=torch.int32, device=corner.device)
+    queries = _keys.pack(corner)
+    k, n, m = kernel[0] * kernel[1] * kernel[2], len(fine), len(coarse)
+    if queries.device.type != "cpu":
+        shifts = search.key_shifts(first, kernel, dilation)
+        table = search.lookup_table(fine.keys, queries, shifts)
+        return KernelMap(k, n, m, table=_table_in_rows(table, fine, coarse))
+    native = native_for(queries)
+    if native is not None:
+        pairs = native_maps.lookup(native, fine.keys, queries, first, kernel, dilation)
+    else:
+        pairs = search.lookup(fine.keys, queries, first, kernel, dilation)
+    return KernelMap(k, n, m, pairs=_in_rows(pairs, fine, coarse))
+
+
+def _reached_keys(
+    keys: Tensor,
+    first: Triple,
+    kernel: Triple,
+    factor: Triple,
+    dilation: Triple,
+    bounds: tuple[Triple, Triple] | None,
+) -> Tensor:
+    """Sorted keys of all outputs o with o * factor + first + k * dilation active for some k."""
+    _check_reach(first, kernel, factor, dilation)
+    coords = _keys.unpack(keys)
+    for axis in range(3):
+        steps = torch.arange(kernel[axis], dtype=torch.int32, device=keys.device)
+        at = coords[:, 1 + axis, None] - first[axis] - steps * dilation[axis]
+        whole = at % factor[axis] == 0
+        out = torch.div(at, factor[axis], rounding_mode="floor")
+        if bounds is not None:
+            whole &= (out >= bounds[0][axis]) & (out <= bounds[1][axis])
+        row, step = whole.nonzero(as_tuple=True)
+        coords = coords[row].contiguous()
+        coords[:, 1 + axis] = out[row, step]
+        # distinct after every axis: the number of candidates stays near that of the outputs
+        _keys.check_range(coords)
+        distinct, _ = search.unique(_keys.pack(coords))
+        coords = _keys.unpack(distinct)
+    return _keys.pack(coords)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from condense_ros.errors import SparseError
-from condense_ros.sparse.maps import MapCache
+from condense_ros.sparse.maps import MapCache, triple
+from condense_ros.sparse.search import Triple
 
 
 def _same(known: Tensor, coords: Tensor) -> bool:
@@ -22,7 +23,7 @@ class SparseTensor:
         features: (N, C) floating point.
         coords: (N, 4) int32 (batch, x, y, z) in voxels of this stride, any row order. A voxel of
             stride s covers s voxels of stride 1 per axis.
-        stride: size of a voxel in voxels of stride 1.
+        stride: size of a voxel in voxels of stride 1, per axis (x, y, z).
         maps: geometry shared by every tensor made from this one.
         batch_size: number of batch elements, empty ones included.
 
@@ -41,7 +42,7 @@ class SparseTensor:
         self,
         features: Tensor,
         coords: Tensor,
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         maps: MapCache | None = None,
         batch_size: int | None = None,
         check_finite: bool = False,
@@ -68,16 +69,22 @@ class SparseTensor:
                 f"{int(bad.nonzero()[0])}",
                 "leave out non-finite points, or fill missing channels before voxelising",
             )
+        size = triple(stride, "stride")
         if maps is None:
-            maps = MapCache(coords, batch_size, stride)
-        elif not _same(maps.level(stride).coords, coords):
+            maps = MapCache(coords, batch_size, size)
+        elif not _same(maps.level(size).coords, coords):
             raise SparseError(
                 f"{len(coords)} voxels on {coords.device} do not belong to the given maps",
                 "pass the maps of the tensor these voxels come from, or none",
             )
         self.features = features
-        self.stride = stride
+        self.stride: Triple = size
         self.maps = maps
+
+    @classmethod
+    def on(cls, features: Tensor, maps: MapCache, stride: int | tuple[int, ...]) -> SparseTensor:
+        """Features on the voxels that a geometry has at a stride."""
+        return cls(features, maps.level(triple(stride, "stride")).coords, stride, maps)
 
     @property
     def coords(self) -> Tensor:
@@ -100,14 +107,18 @@ class SparseTensor:
 
     def __repr__(self) -> str:
         return (
-            f"SparseTensor({len(self)} voxels, {self.channels} channels, stride {self.stride}, "
+            f"SparseTensor({len(self)} voxels, {self.channels} channels, stride {self._strides()}, "
             f"batch {self.batch_size}, {self.features.dtype}, {self.device})"
         )
 
-    def replace(self, features: Tensor, stride: int | None = None) -> SparseTensor:
+    def _strides(self) -> str:
+        return str(self.stride[0] if len(set(self.stride)) == 1 else self.stride)
+
+    def replace(
+        self, features: Tensor, stride: int | tuple[int, ...] | None = None
+    ) -> SparseTensor:
         """Other features on the same voxels, or on those of another stride of this geometry."""
-        stride = self.stride if stride is None else stride
-        return SparseTensor(features, self.maps.level(stride).coords, stride, self.maps)
+        return SparseTensor.on(features, self.maps, self.stride if stride is None else stride)
 
 
 def cat(*tensors: SparseTensor) -> SparseTensor:

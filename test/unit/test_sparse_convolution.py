@@ -104,7 +104,7 @@ def test_strided_equals_dense(kernel: int, stride: int, dilation: int) -> None:
     expected = {(b, x // stride, y // stride, z // stride) for b, x, y, z in coords.tolist()}
     assert {tuple(row) for row in out.coords.tolist()} == expected
     assert len(out) == len(expected)
-    assert out.stride == stride
+    assert out.stride == (stride,) * 3
     # the grid starts at a multiple of the stride, far enough below for every kernel
     low = -24
     grid = to_dense(features, coords, 2, low + first_input(kernel, stride, dilation), 48)
@@ -123,7 +123,7 @@ def test_transposed_equals_dense(kernel: int, stride: int, dilation: int) -> Non
     conv = TransposedConv3d(3, 4, kernel, stride, dilation).double()
     out = conv(coarse.replace(features))
     assert out.coords is fine.coords
-    assert out.stride == 1
+    assert out.stride == (1, 1, 1)
     low = -6
     grid = to_dense(features, coarse.coords, 2, low, 14)
     weight = dense_weight(conv.weight, conv.kernel).transpose(0, 1)
