@@ -36,16 +36,29 @@ class BackboneConfig:
         high=64,
     )
     stem_kernel: int = parameter(3, "odd kernel size of the first convolution", low=1, high=9)
+    stem_layers: int = parameter(
+        1, "convolutions of the stem; those after the first are 3x3x3", low=1, high=8
+    )
+    widening: str = parameter(
+        "block", "where encoder levels take their width: block or down (the strided convolution)"
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        values = {
             "architecture": ARCHITECTURE,
             "input": self.input.to_dict(),
             "widths": list(self.widths),
             "blocks": list(self.blocks),
             "stem_kernel": self.stem_kernel,
         }
+        # named only where another network is meant: the identity of a checkpoint, which maps
+        # remember, is a hash of this
+        if self.stem_layers != 1:
+            values["stem_layers"] = self.stem_layers
+        if self.widening != "block":
+            values["widening"] = self.widening
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BackboneConfig:
@@ -113,7 +126,12 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.net = SparseUNet(
-            config.input.channels, config.widths, config.blocks, config.stem_kernel
+            config.input.channels,
+            config.widths,
+            config.blocks,
+            config.stem_kernel,
+            config.stem_layers,
+            config.widening,
         )
 
     @property

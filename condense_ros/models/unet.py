@@ -22,15 +22,19 @@ from condense_ros.sparse import (
 )
 
 LEVELS = 4
+WIDENINGS = ("block", "down")
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution or linear map, its norm and, as a third part, perhaps a rectifier."""
+    """A convolution or linear map, its norm and, as a third part, perhaps a rectifier; a stem of
+    several layers repeats the three."""
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        conv: Any = self[0]
-        norm: Any = self[1]
-        return conv_norm(conv, norm, x, relu=len(self) == 3)
+        for i in range(0, len(self), 3):
+            conv: Any = self[i]
+            norm: Any = self[i + 1]
+            x = conv_norm(conv, norm, x, relu=i + 2 < len(self))
+        return x
 
 
 class BasicBlock(nn.Module):
@@ -69,9 +73,14 @@ class SparseUNet(nn.Module):
         widths: stem, four encoder levels, four decoder levels: 9 channel counts.
         blocks: residual blocks of the four encoder and the four decoder levels: 8 counts.
         stem_kernel: odd kernel size of the first convolution.
+        stem_layers: convolutions of the stem; those after the first are 3x3x3 (two in the
+            MinkUNet of Tang et al. 2020).
+        widening: where an encoder level takes its width: "block", in its first residual block
+            (Choy et al.), or "down", in the strided convolution before it (SpUNet of Pointcept).
 
     Raises:
-        ConfigError: not 9 positive widths and 8 positive block counts, or an even stem kernel.
+        ConfigError: not 9 positive widths and 8 positive block counts, an even stem kernel, no
+            stem, or another widening.
     """
 
     def __init__(
@@ -80,6 +89,8 @@ class SparseUNet(nn.Module):
         widths: Sequence[int],
         blocks: Sequence[int],
         stem_kernel: int = 3,
+        stem_layers: int = 1,
+        widening: str = "block",
     ) -> None:
         super().__init__()
         widths, blocks = tuple(widths), tuple(blocks)
@@ -94,14 +105,20 @@ class SparseUNet(nn.Module):
             )
         if stem_kernel < 1 or stem_kernel % 2 == 0:
             raise ConfigError(f"stem_kernel is {stem_kernel}", "use an odd kernel size")
+        if stem_layers < 1:
+            raise ConfigError(f"stem_layers is {stem_layers}", "use at least one convolution")
+        if widening not in WIDENINGS:
+            raise ConfigError(f"widening is {widening!r}", f"use one of: {', '.join(WIDENINGS)}")
         self.in_channels, self.widths, self.blocks = in_channels, widths, blocks
-        self.stem = ConvNorm(
-            SubmanifoldConv3d(in_channels, widths[0], stem_kernel), BatchNorm(widths[0]), ReLU()
-        )
+        stem: list[nn.Module] = []
+        for i in range(stem_layers):
+            c_in, size = (widths[0], 3) if i else (in_channels, stem_kernel)
+            stem += [SubmanifoldConv3d(c_in, widths[0], size), BatchNorm(widths[0]), ReLU()]
+        self.stem = ConvNorm(*stem)
         down, encoder = [], []
         for i in range(LEVELS):
-            c = widths[i]
-            down.append(ConvNorm(StridedConv3d(c, c), BatchNorm(c), ReLU()))
+            c = widths[i + 1] if widening == "down" else widths[i]
+            down.append(ConvNorm(StridedConv3d(widths[i], c), BatchNorm(c), ReLU()))
             encoder.append(_stage(c, widths[i + 1], blocks[i]))
         up, decoder = [], []
         for i in range(LEVELS):
