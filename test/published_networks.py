@@ -1,9 +1,9 @@
 """Published sparse networks from their definitions: float64, loops over coordinates, no torch ops.
 
 Three libraries, each with its own order of kernel elements and its own names, written from what
-their repositories define and not from what this project does with it. A cloud is a dict from (x, y,
-z) to a feature vector. Convolutions of MinkowskiEngine and torchsparse keep coordinates in voxels of
-stride 1; those of spconv count in voxels of the tensor's own stride.
+their repositories define and not from what this project does with it. A cloud is a dict from
+(x, y, z) to a feature vector. Convolutions of MinkowskiEngine and torchsparse keep coordinates in
+voxels of stride 1; those of spconv count in voxels of the tensor's own stride.
 """
 
 from __future__ import annotations
@@ -391,9 +391,7 @@ class SpUNet:
         for s in reversed(range(4)):
             skip = skips.pop()
             c_in, c_out = channels[len(channels) - s - 2], channels[len(channels) - s - 1]
-            x = relu(
-                self.norm(self.inverse(x, skip, f"up.{s}.0", c_in, c_out), f"up.{s}.1", c_out)
-            )
+            x = relu(self.norm(self.inverse(x, skip, f"up.{s}.0", c_in, c_out), f"up.{s}.1", c_out))
             x = joined(x, skip)
             for j in range(layers[len(channels) - s - 1]):
                 width = len(next(iter(x.values())))

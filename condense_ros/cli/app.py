@@ -16,6 +16,7 @@ from condense_ros.cli.commands import (
     bag,
     bench,
     calib,
+    convert,
     demo,
     doctor,
     map,
@@ -45,6 +46,7 @@ app.add_typer(bag.app, name="bag")
 app.add_typer(calib.app, name="calib")
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
+app.command("convert")(convert.convert)
 app.command("segment")(segment.segment)
 app.add_typer(map.app, name="map")
 app.command("relocalise")(relocalise.relocalise)

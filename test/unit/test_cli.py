@@ -21,6 +21,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import BagDamaged, ConfigError, EnvironmentProblem, StorageFull
 
 VERBS = ("demo", "record", "replay", "pretrain", "probe", "segment", "relocalise", "doctor")
+VERBS += ("convert",)
 VERBS += ("bag recover", "bag thin", "bag cat", "bag export", "bench record")
 VERBS += (
     "bag info",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from published_networks import Cloud, Res16UNet, SpUNet, SpvnasMinkUNet, random_cloud
 
 from condense_ros.models import Backbone, InputSpec
 from condense_ros.models.convert import (
@@ -18,7 +19,6 @@ from condense_ros.models.convert import (
 )
 from condense_ros.models.convert.kernels import positions
 from condense_ros.sparse import SparseTensor
-from published_networks import Cloud, Res16UNet, SpUNet, SpvnasMinkUNet, random_cloud
 
 INPUT = InputSpec(0.1, features=("one", "height", "intensity"))
 CHANNELS = INPUT.channels

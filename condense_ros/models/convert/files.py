@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,11 +70,14 @@ def convert_file(
         spconv_version=spconv_version,
         feature_maps=feature_maps,
     )
+    if weights.beside:
+        note = f"entries of the file that were not read: {', '.join(weights.beside)}"
+        report = dataclasses.replace(conversion.report, notes=(*conversion.report.notes, note))
+        conversion = dataclasses.replace(conversion, report=report)
     origin = {
         "file": Path(path).name,
         "sha256": weights.sha256,
         "entry": weights.container,
-        "entries_not_read": list(weights.beside),
         "feature_maps": {
             name: {"scale": value.scale, "offset": value.offset}
             for name, value in (feature_maps or {}).items()

@@ -1,6 +1,6 @@
 """In which order the libraries write down the elements of a kernel, and their tensors as ours.
 
-Ours: (K, C_in, C_out), x slowest and z fastest, with out[u] = sum over k of in[u * stride + k] W[k].
+Ours: (K, C_in, C_out), x slowest, z fastest, and out[u] = sum over k of in[u * stride + k] W[k].
 All libraries here compute that sum; they differ in the order of k and of the axes. Each function
 takes the tensor of one convolution and gives it in our layout, exactly: values are only moved.
 Sources of the formats: docs/weights.md.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from condense_ros.errors import CheckpointError
 from condense_ros.models.unet import LEVELS
@@ -22,14 +22,12 @@ class Network:
         signature: tensors that every member has and no other network here.
         names: module paths, given the residual blocks of the encoder and the decoder levels. Paths
             of modules that a member may lack (shortcuts, a second stem layer) are among them.
-        heads: name -> what it is, of modules outside the backbone.
     """
 
     name: str
     library: str
     signature: tuple[str, ...]
     names: Callable[[Sequence[int]], Names]
-    heads: Mapping[str, str] = field(default_factory=dict)
 
     def roots(self) -> set[str]:
         """First parts of the names of everything that belongs to the backbone."""
@@ -124,21 +122,18 @@ NETWORKS = (
         "minkowski",
         ("conv0p1s1.kernel", "conv1p1s2.kernel", "convtr4p16s2.kernel"),
         _minkowski,
-        {"final": "output layer", "final_class_level": "output layer"},
     ),
     Network(
         "SpUNet",
         "spconv",
         ("conv_input.0.weight", "down.0.0.weight", "up.0.0.weight"),
         _spunet,
-        {"final": "output layer"},
     ),
     Network(
         "MinkUNet of SPVNAS",
         "torchsparse",
         ("stem.0.kernel", "stage1.0.net.0.kernel", "up1.0.net.0.kernel"),
         _spvnas,
-        {"classifier": "output layer", "point_transforms": "point branch"},
     ),
     Network(
         "SparseResUNet",
@@ -161,7 +156,8 @@ def find_network(
 
     Args:
         source: a library, or "auto".
-        prefix: the prefix to take, or None to look for one (`module.`, `model.`, ...).
+        prefix: the prefix to take, with or without its dot, or None to look for one (`module.`,
+            `model.`, ...).
 
     Raises:
         CheckpointError: none of the known networks, several, or under several prefixes.
@@ -171,6 +167,8 @@ def find_network(
             f"no weight layout {source!r}", f"use auto or one of: {', '.join(LIBRARIES)}"
         )
     names = set(keys)
+    if prefix and not prefix.endswith("."):
+        prefix += "."
     candidates = [net for net in NETWORKS if source in ("auto", net.library)]
     found = [
         (net, start)
@@ -191,13 +189,18 @@ def find_network(
                 f"these are the weights of a {name}, which is no U-Net",
                 "convert them with models.convert.convert_modules and its table of names",
             )
-    wanted = "; ".join(f"{net.name}: {', '.join(net.signature)}" for net in candidates)
-    some = ", ".join(sorted(names)[:5])
+    some = ", ".join(sorted(names)[:5]) or "none"
     under = "" if prefix is None else f" under the prefix {prefix!r}"
+    lacks = {net.name: [x for x in net.signature if not _has(names, x)] for net in candidates}
+    lacking = "; ".join(f"a {name} would have {', '.join(found)}" for name, found in lacks.items())
     raise CheckpointError(
-        f"none of the known networks{under} among {len(names)} tensors ({some}, ...)",
-        f"give the weights of one that has these tensors: {wanted}",
+        f"none of the known networks{under} among {len(names)} tensors ({some}, ...): {lacking}",
+        "give the complete weights of one of these networks, and the right --source and --prefix",
     )
+
+
+def _has(names: set[str], wanted: str) -> bool:
+    return any(name == wanted or name.endswith("." + wanted) for name in names)
 
 
 def _prefixes(names: set[str], signature: tuple[str, ...]) -> list[str]:

@@ -35,6 +35,14 @@ class ConversionReport:
     unused: tuple[tuple[str, tuple[int, ...]], ...]
     notes: tuple[str, ...] = ()
 
+    def unused_parts(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+        """What was left aside, by the module it belongs to."""
+        parts: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+        for name, shape in self.unused:
+            start = self.prefix if name.startswith(self.prefix) else ""
+            parts.setdefault(start + name[len(start) :].split(".")[0], []).append((name, shape))
+        return parts
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint's metadata."""
         return {

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,16 +84,20 @@ def _pickle(data: bytes, path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0].strip()
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else str(error).strip().splitlines()[-1]
         raise CheckpointError(
             f"{path} holds more than tensors, and reading that could run code: {reason}",
             'if you trust its makers, take the tensors out where they come from: python -c "import '
             "torch; c = torch.load('FILE', map_location='cpu', weights_only=False); "
             "torch.save(dict(c['state_dict']), 'weights.pt')\"",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError) as error:
+    except (
+        Exception
+    ) as error:  # a parser of foreign bytes: IndexError, zip and decoding errors, ...
+        said = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path} is no weight file that torch can read: {str(error).splitlines()[0]}",
+            f"{path} is no weight file that torch can read: {said}",
             "copy it again; give a .pth, .pt or .safetensors file",
         ) from error
     if not isinstance(content, Mapping):
