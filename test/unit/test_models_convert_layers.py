@@ -130,9 +130,9 @@ def test_even_kernels_down_and_up(x_fastest: bool) -> None:
     read = from_minkowski if x_fastest else from_torchsparse
     weight = torch.randn(8, 2, 3, dtype=torch.float64)
     down, up = StridedConv3d(2, 3).double(), TransposedConv3d(3, 2).double()
-    down.weight.data = read(weight, Convolution("down", (2, 2, 2), 2, 3, 2))
+    down.weight.data = read(weight, Convolution("down", (2, 2, 2), 2, 3, (0, 0, 0)))
     back = torch.randn(8, 3, 2, dtype=torch.float64)
-    up.weight.data = read(back, Convolution("up", (2, 2, 2), 3, 2, 2))
+    up.weight.data = read(back, Convolution("up", (2, 2, 2), 3, 2, (0, 0, 0)))
     for k in range(8):
         place = (k & 1, k >> 1 & 1, k >> 2 & 1)
         place = place if x_fastest else place[::-1]
@@ -146,64 +146,110 @@ def test_even_kernels_down_and_up(x_fastest: bool) -> None:
 
 def test_kernels_that_lie_elsewhere_are_refused() -> None:
     for read, conv in (
-        (from_minkowski, Convolution("c", (4, 4, 4), 1, 1, 2)),
-        (from_minkowski, Convolution("c", (2, 2, 2), 1, 1, 1)),
-        (from_torchsparse, Convolution("c", (4, 4, 4), 1, 1, 4)),
+        (from_minkowski, Convolution("c", (4, 4, 4), 1, 1, (-1, -1, -1))),
+        (from_minkowski, Convolution("c", (3, 3, 3), 1, 1, (0, -1, -1))),
+        (from_torchsparse, Convolution("c", (4, 4, 4), 1, 1, (0, 0, 0))),
     ):
-        with pytest.raises(CheckpointError, match="cannot be converted"):
+        with pytest.raises(CheckpointError, match="begins at"):
             read(torch.zeros(conv.volume, 1, 1), conv)
+    # a kernel of 4 on a stride of 2 is centred here, and begins at the output in MinkowskiEngine
+    names = {"0": "a"}
+    state = {"a.kernel": torch.randn(64, 1, 1)}
+    with pytest.raises(CheckpointError, match=r"begins at \(-1, -1, -1\)"):
+        convert_modules(state, nn.Sequential(StridedConv3d(1, 1, 4, 2)), names, minkowski())
+    for layer in (StridedConv3d(1, 1, 4, 2, padding=0), StridedConv3d(1, 1, 4, 4)):
+        assert convert_modules(state, nn.Sequential(layer), names, minkowski())
+    assert convert_modules(state, nn.Sequential(StridedConv3d(1, 1, 4, 2)), names, torchsparse())
     with pytest.raises(CheckpointError, match=r"c is \(27, 2, 1\) instead of \(27, 1, 2\)"):
         from_minkowski(torch.zeros(27, 2, 1), Convolution("c", (3, 3, 3), 1, 2))
 
 
-class Stack(nn.Module):
-    """The layers of VoxelBackBone8x that `sparse` has, each alone, so that none hides another."""
+class VoxelBackbone(nn.Sequential):
+    """Layers of ours in the order of the table, for a grid (z, y, x)."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for _, _, c_in, c_out, (kernel, stride, _) in VOXEL_BACKBONE_8X:
+    def __init__(self, channels: int, grid: Triple) -> None:
+        layers: list[nn.Module] = []
+        for _, _, c_in, c_out, (kernel, stride, padding) in VOXEL_BACKBONE_8X:
             sizes, c_in = kernel[::-1], c_in or channels
-            if stride == (2, 2, 2):
-                layer: nn.Module = StridedConv3d(c_in, c_out, sizes)
+            if stride == (1, 1, 1):
+                layers.append(SubmanifoldConv3d(c_in, c_out, sizes))
             else:
-                layer = SubmanifoldConv3d(c_in, c_out, sizes)
-            self.convs.append(layer)
-            self.norms.append(nn.Sequential(BatchNorm(c_out), ReLU()))
+                z, y, x = (
+                    (n + 2 * p - k) // s + 1
+                    for n, k, s, p in zip(grid, kernel, stride, padding, strict=True)
+                )
+                grid = (z, y, x)
+                bounds = ((0, 0, 0), (x - 1, y - 1, z - 1))
+                step, pad = stride[::-1], padding[::-1]
+                layers.append(
+                    StridedConv3d(
+                        *(c_in, c_out, sizes, step),
+                        padding=pad,
+                        outputs="reached",
+                        bounds=bounds,
+                    )
+                )
+            layers += [BatchNorm(c_out), ReLU()]
+        super().__init__(*layers)
 
 
-def test_the_table_of_the_voxel_backbone_fits_modules_of_ours() -> None:
+def test_the_table_of_the_voxel_backbone() -> None:
+    """The whole network against dense convolutions that keep track of the active cells."""
     rng, state = torch.Generator().manual_seed(5), {}
     for conv, norm, c_in, c_out, (kernel, _, _) in VOXEL_BACKBONE_8X:
         shape = (c_out, *kernel, c_in or 4)
-        state[f"{conv}.weight"] = torch.randn(shape, generator=rng, dtype=torch.float64)
+        weight = torch.randn(shape, generator=rng, dtype=torch.float64)
+        state[f"{conv}.weight"] = weight / weight[0].numel() ** 0.5
         for name in ("weight", "bias", "running_mean", "running_var"):
-            values = torch.rand(c_out, generator=rng, dtype=torch.float64)
-            state[f"{norm}.{name}"] = values + 0.5
+            state[f"{norm}.{name}"] = torch.rand(c_out, generator=rng, dtype=torch.float64) + 0.1
         state[f"{norm}.num_batches_tracked"] = torch.tensor(3)
-    names = {f"convs.{i}": row[0] for i, row in enumerate(VOXEL_BACKBONE_8X)}
-    names |= {f"norms.{i}.0": row[1] for i, row in enumerate(VOXEL_BACKBONE_8X)}
-    stack = Stack(4).double().eval()
-    out, loaded = convert_modules(state, stack, names, spconv(axes="zyx"))
+    grid = (41, 16, 24)
+    net = VoxelBackbone(4, grid).double().eval()
+    names = {str(3 * i): row[0] for i, row in enumerate(VOXEL_BACKBONE_8X)}
+    names |= {str(3 * i + 1): row[1] for i, row in enumerate(VOXEL_BACKBONE_8X)}
+    out, loaded = convert_modules(state, net, names, spconv(axes="zyx"))
     assert {item.theirs for item in loaded} == set(state)
-    stack.load_state_dict(out, strict=True)
 
-    coords = grid_coords(7)
-    for i, (conv, norm, c_in, _, (kernel, stride, _)) in enumerate(VOXEL_BACKBONE_8X):
-        x = torch.randn(len(coords), c_in or 4, generator=rng, dtype=torch.float64)
-        found = stack.norms[i](stack.convs[i](SparseTensor(x, coords)))
-        step = stride if stride == (2, 2, 2) else (1, 1, 1)
-        # the library's volume has z first; centred, as every padding but two of the table is
+    active = (torch.rand(1, 1, *grid, generator=rng) < 0.01).double()
+    volume = torch.randn(1, 4, *grid, generator=rng, dtype=torch.float64) * active
+    z, y, x = active[0, 0].nonzero().unbind(1)
+    coords = torch.stack([torch.zeros_like(x), x, y, z], 1).int()
+    rows = volume[0, :, z, y, x].t()
+    for conv, norm, _, _, (kernel, stride, padding) in VOXEL_BACKBONE_8X:
+        # spconv: a strided output is active where any kernel element meets an active input
+        if stride != (1, 1, 1):
+            ones = torch.ones(1, 1, *kernel, dtype=torch.float64)
+            active = (nn.functional.conv3d(active, ones, None, stride, padding) > 0).double()
         filters = state[f"{conv}.weight"].permute(0, 4, 1, 2, 3)
-        volume = dense(coords, x).permute(0, 1, 4, 3, 2)
-        padding = tuple(size // 2 for size in kernel)
-        full = nn.functional.conv3d(volume, filters, stride=step, padding=padding)
-        rows = at(full.permute(0, 1, 4, 3, 2), found.coords)
-        mean, var = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
-        rows = (rows - mean) / torch.sqrt(var + 1e-3)
-        expected = torch.relu(rows * state[f"{norm}.weight"] + state[f"{norm}.bias"])
-        error = (found.features - expected).abs().max() / expected.abs().max()
-        assert error < 1e-9, conv
+        volume = nn.functional.conv3d(volume, filters, None, stride, padding)
+        mean, var, w, b = (
+            state[f"{norm}.{name}"].view(1, -1, 1, 1, 1)
+            for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        volume = torch.relu((volume - mean) / torch.sqrt(var + 1e-3) * w + b) * active
+
+    def difference(tensors: dict[str, torch.Tensor]) -> float:
+        net.load_state_dict(tensors, strict=True)
+        with torch.no_grad():
+            found = net(SparseTensor(rows, coords))
+        ours = torch.zeros_like(volume)
+        x, y, z = found.coords[:, 1:].long().unbind(1)
+        ours[0, :, z, y, x] = found.features.t()
+        assert len(found) == int(active.sum())
+        return float((ours - volume).abs().max() / volume.abs().max())
+
+    assert difference(out) < 1e-9
+    turned = dict(out)
+    for name, weight in out.items():
+        if weight.ndim == 3 and len(weight) == 27:
+            cube = weight.reshape(3, 3, 3, *weight.shape[1:]).transpose(0, 2)
+            turned[name] = cube.reshape(weight.shape)
+    assert difference(turned) > 1e-3
+    last = "conv_out.0.weight"
+    upside_down, _ = convert_modules(
+        state | {last: state[last].flip(1)}, net, names, spconv(axes="zyx")
+    )
+    assert difference(upside_down) > 1e-3
 
 
 def test_what_a_table_must_say() -> None:

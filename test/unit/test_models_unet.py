@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,30 @@ def test_bad_configs_are_refused() -> None:
         BackboneConfig.from_dict({"architecture": "ptv3"})
     with pytest.raises(ConfigError, match="no parameter"):
         BackboneConfig.from_dict({"depth": 3})
+
+
+def test_stems_and_widenings_of_other_publications(rng: np.random.Generator) -> None:
+    plain = BackboneConfig(InputSpec(0.3), (4, 4, 6, 6, 8, 6, 6, 4, 4), (1,) * 8)
+    # what is not asked for is not in the description: identities of checkpoints stay as they were
+    assert not {"stem_layers", "widening"} & set(plain.to_dict())
+    for changes in ({"stem_layers": 2}, {"widening": "down"}):
+        config = dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+        assert BackboneConfig.from_dict(config.to_dict()) == config
+        net = build_backbone(config).eval()
+        assert len(net.net.stem) == 3 * config.stem_layers
+        first = net.net.down[1][0].weight.shape[1:]
+        assert tuple(first) == ((4, 6) if config.widening == "down" else (4, 4))
+        assert ("net.encoder.1.0.shortcut.0.weight" in net.state_dict()) == (
+            config.widening == "block"
+        )
+        voxels = net.input.voxelize(cloud(rng))
+        with torch.no_grad():  # fused, against layer by layer
+            fused = net(voxels)
+        torch.testing.assert_close(fused, net(voxels).detach(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="widening"):
+        SparseUNet(1, (8,) * 9, (1,) * 8, widening="up")
+    with pytest.raises(ConfigError, match="stem_layers"):
+        SparseUNet(1, (8,) * 9, (1,) * 8, stem_layers=0)
 
 
 def test_features_for_every_voxel_and_point(rng: np.random.Generator) -> None:

@@ -32,18 +32,24 @@ class Convolution:
         path: name of our module.
         kernel: sizes along x, y, z.
         c_in, c_out: channels.
-        stride: 1 for submanifold convolutions.
+        first: place of kernel element 0 relative to output * stride, in steps of the dilation;
+            None: centred, as in submanifold convolutions.
     """
 
     path: str
     kernel: Triple
     c_in: int
     c_out: int
-    stride: int = 1
+    first: Triple | None = None
 
     @property
     def volume(self) -> int:
         return math.prod(self.kernel)
+
+    @property
+    def lowest(self) -> tuple[int, ...]:
+        """`first`, or the corner of a centred kernel."""
+        return self.first or tuple(-(size // 2) for size in self.kernel)
 
 
 def positions(order: str, kernel: Triple) -> list[Triple]:
@@ -75,11 +81,10 @@ def from_minkowski(weight: Tensor, conv: Convolution, order: str = "x_fastest") 
     """The kernel of a MinkowskiConvolution or its transpose: (K, C_in, C_out), or (C_in, C_out).
 
     Raises:
-        CheckpointError: another shape, or an even kernel that does not tile.
+        CheckpointError: another shape, or a kernel that lies elsewhere: MinkowskiEngine centres
+            odd sizes and lets even ones begin at the output voxel.
     """
-    # even kernels begin at the output voxel itself, ours are centred on it unless they tile
-    if any(size % 2 == 0 and size != conv.stride for size in conv.kernel):
-        raise _unlike(conv, "MinkowskiEngine")
+    _same_place(conv, [-(size // 2) if size % 2 else 0 for size in conv.kernel], "MinkowskiEngine")
     return reordered(_volume_first(weight, conv), order, conv.kernel)
 
 
@@ -87,13 +92,11 @@ def from_torchsparse(weight: Tensor, conv: Convolution) -> Tensor:
     """The kernel of a torchsparse.nn.Conv3d: x fastest when odd, x slowest when even.
 
     Raises:
-        CheckpointError: another shape, or an even kernel larger than 2.
+        CheckpointError: another shape, or a kernel that lies elsewhere: torchsparse counts from
+            -(size - 1) // 2, half a voxel before the middle of even sizes.
     """
-    odd = conv.volume % 2 == 1
-    # even kernels of torchsparse reach from -(size / 2 - 1): they tile for size 2 only
-    if not odd and (conv.kernel != (2, 2, 2) or conv.stride != 2):
-        raise _unlike(conv, "torchsparse")
-    order = "x_fastest" if odd else "x_slowest"
+    _same_place(conv, [-((size - 1) // 2) for size in conv.kernel], "torchsparse")
+    order = "x_fastest" if conv.volume % 2 else "x_slowest"
     return reordered(_volume_first(weight, conv), order, conv.kernel)
 
 
@@ -152,9 +155,10 @@ def wrong_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> Checkpo
     )
 
 
-def _unlike(conv: Convolution, library: str) -> CheckpointError:
-    return CheckpointError(
-        f"{conv.path} has a kernel {conv.kernel} of stride {conv.stride}, which {library} places "
-        "elsewhere than this software does",
-        "such a network cannot be converted",
-    )
+def _same_place(conv: Convolution, lowest: list[int], library: str) -> None:
+    if conv.lowest != tuple(lowest):
+        raise CheckpointError(
+            f"{conv.path} has a kernel {conv.kernel} that begins at {conv.lowest}, which {library} "
+            f"begins at {tuple(lowest)}",
+            "such a network cannot be converted",
+        )

@@ -12,6 +12,7 @@ from condense_ros.errors import CheckpointError
 from condense_ros.models.convert.kernels import Convolution, wrong_shape
 from condense_ros.models.convert.libraries import Library
 from condense_ros.sparse import StridedConv3d, SubmanifoldConv3d, TransposedConv3d
+from condense_ros.sparse.maps import Triple, first_offset
 
 CONVOLUTIONS = (SubmanifoldConv3d, StridedConv3d, TransposedConv3d)
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -38,13 +39,19 @@ def convolutions(module: nn.Module) -> list[Convolution]:
     found = []
     for path, part in module.named_modules():
         if isinstance(part, CONVOLUTIONS):
-            stride = getattr(part, "stride", 1)
-            found.append(
-                Convolution(path, part.kernel, part.in_channels, part.out_channels, stride)
-            )
+            first = None if isinstance(part, SubmanifoldConv3d) else _first(part)
+            found.append(Convolution(path, part.kernel, part.in_channels, part.out_channels, first))
         elif isinstance(part, nn.Linear):
             found.append(Convolution(path, (1, 1, 1), part.in_features, part.out_features))
     return found
+
+
+def _first(conv: StridedConv3d | TransposedConv3d) -> Triple:
+    if conv.padding is not None:
+        x, y, z = (-padding for padding in conv.padding)
+    else:
+        x, y, z = map(first_offset, conv.kernel, conv.stride, (1, 1, 1))
+    return x, y, z
 
 
 def convert_modules(

@@ -26,7 +26,11 @@ CLEAR = 1.25
 
 
 def refuse_point_branch(own: Mapping[str, Tensor]) -> None:
-    """SPVCNN has every tensor of the MinkUNet beside it, which carries its point branch unused."""
+    """Tells an SPVCNN from the MinkUNet of the same tensors, whose point branch is never run.
+
+    Raises:
+        CheckpointError: the point branch has seen data.
+    """
     used = [
         name
         for name, value in own.items()
@@ -45,8 +49,14 @@ def refuse_point_branch(own: Mapping[str, Tensor]) -> None:
 def choose_order(
     own: Mapping[str, Tensor], names: Mapping[str, str], order: str, notes: list[str]
 ) -> str:
-    """The order of kernels in blocks. A file does not say it, but trained weights do: the centre
-    is the one element that always meets a voxel, so theirs are the largest."""
+    """The order of kernels in blocks, with what is to be noted about it.
+
+    A file does not say it, but trained weights do: the centre is the one element that always meets
+    a voxel, so its weights are the largest.
+
+    Raises:
+        CheckpointError: the weights look hybrid and nobody said so, or the order is unknown.
+    """
     if order not in MINKOWSKI_ORDERS:
         raise CheckpointError(
             f"no kernel order {order!r}", f"use one of: {', '.join(MINKOWSKI_ORDERS)}"
@@ -85,6 +95,11 @@ def choose_version(
     names: Mapping[str, str],
     version: str,
 ) -> str:
+    """The version of spconv whose layouts the shapes of all weights have.
+
+    Raises:
+        CheckpointError: versions that differ fit alike, or the given one is unknown.
+    """
     if version in SPCONV_VERSIONS:
         return version
     if version != "auto":

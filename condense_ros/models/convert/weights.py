@@ -85,8 +85,8 @@ def _pickle(data: bytes, path: Path) -> Mapping[str, Any]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        said = re.search(r"WeightsUnpickler error: (.+)|(.+)", str(error))
-        reason = f"it asks for {asked[1]}" if asked else (said and (said[1] or said[2])) or "pickle"
+        told = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else told[1] if told else "no tensors alone"
         raise CheckpointError(
             f"{path} holds more than tensors, and reading that could run code: {reason}",
             'if you trust its makers, take the tensors out where they come from: python -c "import '
