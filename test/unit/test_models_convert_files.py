@@ -277,6 +277,7 @@ def test_where_weights_lie_in_a_file(tmp_path: Path, published: State) -> None:
     assert set(read_weights(tmp_path / "w.safetensors").state) == set(published)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_files_that_are_none(tmp_path: Path, published: State) -> None:
     with pytest.raises(CheckpointError, match="No such file"):
         read_weights(tmp_path / "none.pth")
@@ -295,11 +296,13 @@ def test_files_that_are_none(tmp_path: Path, published: State) -> None:
 
 def test_a_converted_checkpoint_says_where_it_came_from(tmp_path: Path, published: State) -> None:
     path, out = tmp_path / "model.pt", tmp_path / "out" / "slidr.safetensors"
-    torch.save({"model_points": published, "epoch": 50}, path)
+    config = {"voxel_size": 0.2, "cylindrical_coordinates": True, "lr": 0.5}
+    torch.save({"model_points": published, "epoch": 50, "config": config}, path)
     conversion = convert_file(
         path, out, INPUT, "slidr", feature_maps={"intensity": FeatureMap(255.0)}
     )
-    assert any("epoch" in note for note in conversion.report.notes)
+    for said in ("were 0.2, not 0.1 m", "were cylindrical", "not converted: config, epoch"):
+        assert any(said in note for note in conversion.report.notes), said
     checkpoint = load_checkpoint(out)
     assert checkpoint.recipe == "slidr"
     assert checkpoint.backbone.input == INPUT

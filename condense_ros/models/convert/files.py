@@ -12,7 +12,7 @@ from condense_ros.models.checkpoint import save_checkpoint
 from condense_ros.models.convert.inputs import FeatureMap
 from condense_ros.models.convert.report import Conversion
 from condense_ros.models.convert.state import convert_state, source_architecture
-from condense_ros.models.convert.weights import read_weights
+from condense_ros.models.convert.weights import WeightFile, read_weights
 from condense_ros.models.inputs import InputSpec
 
 
@@ -70,10 +70,9 @@ def convert_file(
         spconv_version=spconv_version,
         feature_maps=feature_maps,
     )
-    if weights.beside:
-        note = f"entries of the file that were not read: {', '.join(weights.beside)}"
-        report = dataclasses.replace(conversion.report, notes=(*conversion.report.notes, note))
-        conversion = dataclasses.replace(conversion, report=report)
+    report = conversion.report
+    report = dataclasses.replace(report, notes=(*report.notes, *_notes(weights, input)))
+    conversion = dataclasses.replace(conversion, report=report)
     origin = {
         "file": Path(path).name,
         "sha256": weights.sha256,
@@ -85,3 +84,18 @@ def convert_file(
     }
     save_checkpoint(out, conversion.checkpoint(recipe, origin))
     return conversion
+
+
+def _notes(weights: WeightFile, input: InputSpec) -> list[str]:
+    """What else the file holds, and settings (by SLidR's names) that contradict what was given."""
+    notes = []
+    size = weights.config.get("voxel_size")
+    if isinstance(size, float) and abs(size - input.voxel_size_m) > 1e-9:
+        notes.append(f"the file says that its voxels were {size}, not {input.voxel_size_m} m")
+    if weights.config.get("cylindrical_coordinates") is True:
+        notes.append(
+            "the file says that its voxels were cylindrical: give the backbone such voxels"
+        )
+    if weights.beside:
+        notes.append(f"entries of the file that were not converted: {', '.join(weights.beside)}")
+    return notes

@@ -8,7 +8,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,15 @@ class WeightFile:
         state: tensors by name.
         sha256: of the file.
         container: the entry of the file they lay in, "" for the file itself.
-        beside: other entries of the file, which were not looked at.
+        beside: other entries of the file, which were not converted.
+        config: the training's settings, where the file holds them as plain values.
     """
 
     state: dict[str, Tensor]
     sha256: str
     container: str = ""
     beside: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_weights(path: Path | str) -> WeightFile:
@@ -62,8 +64,10 @@ def read_weights(path: Path | str) -> WeightFile:
     pickled = data[:2] == b"PK" or data[:1] == b"\x80"
     content = _pickle(data, path) if pickled else _safetensors(data, path)
     state, container = _weights(content, path)
+    config = content.get("config") if container else None
+    config = config if isinstance(config, Mapping) else {}
     beside = tuple(sorted(set(map(str, content)) - {container})) if container else ()
-    return WeightFile(state, hashlib.sha256(data).hexdigest(), container, beside)
+    return WeightFile(state, hashlib.sha256(data).hexdigest(), container, beside, config)
 
 
 def _safetensors(data: bytes, path: Path) -> dict[str, Tensor]:
