@@ -101,7 +101,7 @@ NATIVE = Extension(
     language="c++",
     optional=True,
     # OpenMP is not linked: at run time the runtime that torch brings is used
-    extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-fno-math-errno"],
+    extra_compile_args=["-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-Wno-psabi"],
 )
 
 

@@ -59,6 +59,7 @@ extern const Kernels* const avx2_kernels;
 extern const Kernels* const avx512_kernels;
 extern const Kernels* const avx512bf16_kernels;
 extern const Kernels* const amx_kernels;
+extern const Kernels* const amx_emulated_kernels;
 
 // the table in use on this machine
 const Kernels& active();
