@@ -84,6 +84,7 @@ const Kernels tiled_kernels = {
     ISA_NAME,         LANES,
     MAX_VECTORS,      32,
     rows<float>,      rows_on_tiles,
+    gather_f32,       gather_bf16,
     outer<float>,     outer<uint32_t>,
     finish<float>,    finish<bf16>,
 };

@@ -58,12 +58,14 @@ template <>
 struct Access<float> {
   static auto rows(const Kernels& k) { return k.rows_f32; }
   static auto finish(const Kernels& k) { return k.finish_f32; }
+  static auto gather(const Kernels& k) { return k.gather_f32; }
   static int64_t padded(int64_t c_in, const Kernels&) { return c_in; }
 };
 template <>
 struct Access<bf16> {
   static auto rows(const Kernels& k) { return k.rows_bf16; }
   static auto finish(const Kernels& k) { return k.finish_bf16; }
+  static auto gather(const Kernels& k) { return k.gather_bf16; }
   static int64_t padded(int64_t c_in, const Kernels& k) {
     return ceil_div(c_in, k.k_multiple) * k.k_multiple;
   }
@@ -163,37 +165,10 @@ void pack(const float* weights, int kernel, int64_t c_in, int64_t c_out, bool tr
 
 // ---- weight gradient ---------------------------------------------------------------------------------
 
-constexpr int64_t CHUNK = 256;       // rows packed at a time
-constexpr int64_t C_IN_BLOCK = 64;   // input channels of one task
-
-template <typename T>
-void pack_rows(const T* x, int64_t stride, const int32_t* rows, int64_t first, int64_t count,
-               int64_t channels, int64_t width, T* to);
-
-template <>
-void pack_rows(const float* x, int64_t stride, const int32_t* rows, int64_t first, int64_t count,
-               int64_t channels, int64_t width, float* to) {
-  for (int64_t p = 0; p < count; ++p) {
-    const float* from = x + (rows ? rows[first + p] : first + p) * stride;
-    std::memcpy(to + p * width, from, channels * sizeof(float));
-    std::memset(to + p * width + channels, 0, (width - channels) * sizeof(float));
-  }
-}
-
-// two rows side by side, channel by channel: what the bfloat16 dot product sums over
-template <>
-void pack_rows(const bf16* x, int64_t stride, const int32_t* rows, int64_t first, int64_t count,
-               int64_t channels, int64_t width, bf16* to) {
-  uint32_t* words = reinterpret_cast<uint32_t*>(to);
-  for (int64_t p = 0; p < count; p += 2, words += width) {
-    const bf16* a = x + (rows ? rows[first + p] : first + p) * stride;
-    const bool alone = p + 1 == count;
-    const bf16* b = alone ? a : x + (rows ? rows[first + p + 1] : first + p + 1) * stride;
-    const uint32_t keep = alone ? 0 : 0xffff0000u;
-    for (int64_t c = 0; c < channels; ++c) words[c] = a[c] | ((uint32_t(b[c]) << 16) & keep);
-    std::memset(words + channels, 0, (width - channels) * 4);
-  }
-}
+// Rows packed at a time, in steps of the product: their block of output channels stays in the first
+// cache while all input channels pass.
+constexpr int64_t STEPS = 64;
+constexpr int64_t C_IN_BLOCK = 128;  // input channels of one task
 
 template <typename T>
 void weight_gradient(const T* x, int64_t x_stride, int64_t c_in, const T* g, int64_t g_stride,
@@ -208,6 +183,7 @@ void weight_gradient(const T* x, int64_t x_stride, int64_t c_in, const T* g, int
 #pragma omp parallel num_threads(threads)
   {
     auto sums = buffer<float>(C_IN_BLOCK * width);
+    constexpr int64_t PER_STEP = 4 / sizeof(T), CHUNK = STEPS * PER_STEP;
     auto x_rows = buffer<T>(CHUNK * C_IN_BLOCK);
     auto g_rows = buffer<T>(CHUNK * width);
 #pragma omp for schedule(dynamic)
@@ -224,8 +200,9 @@ void weight_gradient(const T* x, int64_t x_stride, int64_t c_in, const T* g, int
       std::memset(sums.get(), 0, channels * width * sizeof(float));
       for (int64_t first = 0; first < count; first += CHUNK) {
         const int64_t now = std::min(CHUNK, count - first);
-        pack_rows(x + channel, x_stride, from, first, now, channels, channels, x_rows.get());
-        pack_rows(g, g_stride, to, first, now, c_out, width, g_rows.get());
+        Access<T>::gather(k)(x + channel, x_stride, from, first, now, channels, channels,
+                             x_rows.get());
+        Access<T>::gather(k)(g, g_stride, to, first, now, c_out, width, g_rows.get());
         for (int64_t block = 0; block < blocks.count; ++block) {
           const int64_t column = blocks.first(block) * k.lanes;
           if constexpr (sizeof(T) == 4) {

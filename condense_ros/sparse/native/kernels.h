@@ -40,6 +40,13 @@ struct Kernels {
   void (*rows_bf16)(const bf16* x, int64_t x_stride, const Pairs& pairs, const bf16* weights,
                     int64_t c_in, int vectors, float* sums);
 
+  // packs rows first .. first + count (of a list, or of the input itself), padded with zeros to `width`
+  // channels; bfloat16 rows two by two: channel by channel side by side, a missing last row zero
+  void (*gather_f32)(const float* x, int64_t x_stride, const int32_t* rows, int64_t first,
+                     int64_t count, int64_t channels, int64_t width, float* to);
+  void (*gather_bf16)(const bf16* x, int64_t x_stride, const int32_t* rows, int64_t first,
+                      int64_t count, int64_t channels, int64_t width, bf16* to);
+
   // sums[c_in, c_out] += x^T g over packed rows; c_out is `vectors` * lanes, c_in any
   void (*outer_f32)(const float* x, int64_t x_stride, const float* g, int64_t g_stride, int64_t rows,
                     int64_t c_in, int vectors, float* sums, int64_t sums_stride);

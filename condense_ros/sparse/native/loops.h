@@ -155,6 +155,29 @@ void rows(const T* x, int64_t x_stride, const Pairs& pairs, const T* weights, in
 
 // ---- products over rows: weight gradients ---------------------------------------------------------
 
+void gather_f32(const float* x, int64_t x_stride, const int32_t* rows, int64_t first, int64_t count,
+                int64_t channels, int64_t width, float* to) {
+  for (int64_t p = 0; p < count; ++p, to += width) {
+    const float* __restrict from = x + (rows ? rows[first + p] : first + p) * x_stride;
+    for (int64_t c = 0; c < channels; ++c) to[c] = from[c];
+    for (int64_t c = channels; c < width; ++c) to[c] = 0.0f;
+  }
+}
+
+void gather_bf16(const bf16* x, int64_t x_stride, const int32_t* rows, int64_t first, int64_t count,
+                 int64_t channels, int64_t width, bf16* to) {
+  uint32_t* __restrict words = reinterpret_cast<uint32_t*>(to);
+  for (int64_t p = 0; p < count; p += 2, words += width) {
+    const bool alone = p + 1 == count;
+    const bf16* __restrict a = x + (rows ? rows[first + p] : first + p) * x_stride;
+    const bf16* __restrict b =
+        alone ? a : x + (rows ? rows[first + p + 1] : first + p + 1) * x_stride;
+    const uint32_t keep = alone ? 0 : 0xffff0000u;
+    for (int64_t c = 0; c < channels; ++c) words[c] = a[c] | ((uint32_t(b[c]) << 16) & keep);
+    for (int64_t c = channels; c < width; ++c) words[c] = 0;
+  }
+}
+
 template <typename T, int ROWS, int VECTORS>
 INLINE void outer_block(const T* x, int64_t x_stride, const T* g, int64_t g_stride, int64_t count,
                         float* sums, int64_t sums_stride) {
@@ -264,6 +287,7 @@ const Kernels kernels = {
     ISA_NAME,         LANES,
     MAX_VECTORS,      2,
     rows<float>,      rows<bf16>,
+    gather_f32,       gather_bf16,
     outer<float>,     outer<uint32_t>,
     finish<float>,    finish<bf16>,
 };
