@@ -213,7 +213,10 @@ class BatchNorm(nn.BatchNorm1d):
             raise SparseError(
                 "a norm without running statistics", "build it with track_running_stats"
             )
-        parts = [part for part in (mean, var, self.weight, self.bias) if part is not None]
+        # torch's own kernels move the running statistics without counting it as a change of those
+        # tensors, but every such step is counted in num_batches_tracked
+        named = (mean, var, self.weight, self.bias, self.num_batches_tracked)
+        parts = [part for part in named if part is not None]
         state = None
         if not any(part.is_inference() for part in parts):
             state = tuple((part.data_ptr(), part._version) for part in parts)
