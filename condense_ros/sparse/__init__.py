@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         fused_convolution,
         sparse_convolution,
     )
+    from condense_ros.sparse.grid import (
+        Grid,
+    )
     from condense_ros.sparse.kernel_map import (
         KernelMap,
     )
@@ -42,18 +45,23 @@ if TYPE_CHECKING:
         SparseTensor,
         cat,
     )
+    from condense_ros.sparse.voxelization import (
+        voxelize,
+    )
     from condense_ros.sparse.voxels import (
+        Overflow,
         Voxels,
         collate,
-        voxelize,
     )
 
 _HOMES = {
     "BatchNorm": "layers",
     "GeMPooling": "pooling",
+    "Grid": "grid",
     "KernelMap": "kernel_map",
     "Linear": "layers",
     "MapCache": "maps",
+    "Overflow": "voxels",
     "ReLU": "layers",
     "SparseTensor": "tensor",
     "StridedConv3d": "layers",
@@ -70,15 +78,17 @@ _HOMES = {
     "set_backend": "backends.switch",
     "sparse_convolution": "convolution",
     "use_backend": "backends.switch",
-    "voxelize": "voxels",
+    "voxelize": "voxelization",
 }
 
 __all__ = [
     "BatchNorm",
     "GeMPooling",
+    "Grid",
     "KernelMap",
     "Linear",
     "MapCache",
+    "Overflow",
     "ReLU",
     "SparseTensor",
     "StridedConv3d",
