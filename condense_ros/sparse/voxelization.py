@@ -16,7 +16,7 @@ from condense_ros.sparse.voxels import Overflow, Voxels
 
 Array = npt.NDArray[np.floating] | Tensor
 #: points handled at once; a sweep of any LiDAR is one slice
-SLICE_POINTS = 1 << 20
+SLICE_POINTS = 1 << 18
 
 
 def voxelize(
@@ -150,16 +150,32 @@ def _group(
     table = inverse[:0]
     for part in parts:
         inverse[part] = _point_keys(_rows(xyz, part), grid)
-        table = _unique(torch.cat([table, _unique(inverse[part])]))
+        table = _merged(table, _distinct(inverse[part].sort().values))
     for part in parts:
-        inverse[part] = _keys.searchsorted(table, inverse[part])
+        keys, order = inverse[part].sort()
+        inverse[part.start + order] = _keys.searchsorted(table, keys)
     return table, inverse
 
 
-def _unique(keys: Tensor) -> Tensor:
-    if keys.device.type != "cpu":
-        return keys.unique()
-    return torch.from_numpy(np.unique(keys.numpy()))
+def _distinct(keys: Tensor) -> Tensor:
+    """Sorted keys without repetitions."""
+    new = torch.ones_like(keys, dtype=torch.bool)
+    new[1:] = keys[1:] != keys[:-1]
+    return keys[new]
+
+
+def _merged(table: Tensor, keys: Tensor) -> Tensor:
+    """The union of two sorted sets of keys, sorted."""
+    place = _keys.searchsorted(table, keys)
+    if len(table):
+        fresh = table[place.clamp(max=len(table) - 1)] != keys
+        place, keys = place[fresh], keys[fresh]
+    out = table.new_empty(len(table) + len(keys))
+    place = place + torch.arange(len(keys), device=place.device)
+    rest = torch.ones_like(out, dtype=torch.bool)
+    rest[place] = False
+    out[place], out[rest] = keys, table
+    return out
 
 
 def _first(inverse: Tensor, n: int, parts: list[slice]) -> Tensor:
@@ -202,36 +218,49 @@ def _means(
     parts: list[slice],
 ) -> tuple[Tensor, Tensor]:
     """Mean features and mean positions, summed in float64. Gradients of features flow through."""
-    n = len(counts)
-    sums = [inverse.new_zeros(n, dtype=torch.float64) for _ in range(features.shape[1] + 3)]
-    limited = bool(max_points) and n > 0 and int(counts.max()) > max_points
-    seen = torch.zeros_like(counts)
-    for part in parts:
-        rows = inverse[part]
-        use = rows >= 0
-        if limited:
-            rank = _ranks(rows)
-            known = rows[use]
-            use[use.clone()] = rank[use] + seen[known] < max_points
-            seen += torch.bincount(known, minlength=n)
-        some = not bool(use.all())
-        rows = rows[use] if some else rows
-        columns = (*_rows(features, part).unbind(1), *_rows(xyz, part).unbind(1))
-        for k, column in enumerate(columns):
-            sums[k] = _added(sums[k], rows, column[use] if some else column)
-    used = counts.clamp(max=max_points) if max_points else counts
-    means = [(total / used).float() for total in sums]
-    width = features.shape[1]
-    merged = torch.stack(means[:width], 1) if width else inverse.new_zeros(n, 0).float()
-    return merged, torch.stack(means[width:], 1)
+    used = counts
+    if max_points and len(counts) and int(counts.max()) > max_points:
+        inverse = _first_of_each(inverse, len(counts), max_points, parts)
+        used = counts.clamp(max=max_points)
+    results = []
+    for source in (features, xyz):
+        means = torch.empty(len(counts), source.shape[1], device=counts.device)
+        # a column at a time: its sums are all that is held beside the result
+        for k in range(source.shape[1]):
+            sums = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
+            for part in parts:
+                rows, values = inverse[part], _rows(source, part)[:, k]
+                kept = rows >= 0
+                if not bool(kept.all()):
+                    rows, values = rows[kept], values[kept]
+                sums = _added(sums, rows, values)
+            means[:, k] = sums / used
+        results.append(means)
+    return results[0], results[1]
 
 
 def _added(sums: Tensor, rows: Tensor, values: Tensor) -> Tensor:
-    if sums.device.type != "cpu" or values.requires_grad:
-        return sums.index_add(0, rows, values.double())
-    # four times faster than torch's index_add on a CPU
-    weights = values.double().numpy()
-    return sums + torch.from_numpy(np.bincount(rows.numpy(), weights, len(sums)))
+    values = values.double()
+    if values.requires_grad:
+        return sums.index_add(0, rows, values)
+    if sums.device.type != "cpu" or len(sums) > len(rows):
+        return sums.index_add_(0, rows, values)
+    # faster than torch's index_add_ on a CPU
+    sums += torch.from_numpy(np.bincount(rows.numpy(), values.numpy(), len(sums)))
+    return sums
+
+
+def _first_of_each(inverse: Tensor, n: int, limit: int, parts: list[slice]) -> Tensor:
+    """The inverse with -1 for all but the first `limit` points of each voxel."""
+    inverse = inverse.clone()
+    seen = inverse.new_zeros(n)
+    for part in parts:
+        rows = inverse[part]
+        known = rows.clamp(min=0)
+        late = _ranks(rows) + seen[known] >= limit
+        seen += torch.bincount(rows[rows >= 0], minlength=n)
+        inverse[part] = torch.where(late, -1, rows)
+    return inverse
 
 
 def _ranks(rows: Tensor) -> Tensor:

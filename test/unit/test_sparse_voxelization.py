@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from condense_ros.errors import SparseError
 from condense_ros.sparse import Grid, Overflow, Voxels, collate, voxelize
+from condense_ros.sparse.voxelization import SLICE_POINTS
 
 CYLINDER = (0.1, 1.0, 0.1)
 
@@ -215,3 +220,17 @@ def test_typed_errors() -> None:
     far[3] = [1e9, 0, 0]
     with pytest.raises(SparseError, match="non-finite or up to"):
         voxelize(far, f, 1.0, slice_points=2)
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory is read from Linux's /proc"
+)
+def test_memory_of_a_large_cloud_stays_within_the_stated_bound() -> None:
+    root = Path(__file__).parents[2]
+    points, features = 2_000_000, 4
+    command = [sys.executable, "benchmarks/bench_voxels.py", "--points", str(points)]
+    command += ["--one", str(SLICE_POINTS), "--voxel", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    bound = 8 * points + (90 + 4 * features) * row["voxels"] + (160 + 16 * features) * SLICE_POINTS
+    assert 8 * points < row["mib"] * 2**20 < bound
