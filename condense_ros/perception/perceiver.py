@@ -207,7 +207,8 @@ class Perceiver:
         finite = int(part.finite().sum())
         left_out = {
             "non_finite": len(part) - finite,
-            "out_of_range": finite - int((inverse >= 0).sum()),
+            "out_of_range": finite - int((inverse >= 0).sum()) - voxels.overflow.voxel_points,
+            "over_max_voxels": voxels.overflow.voxel_points,
             "over_capacity": len(cloud) - len(part),
         }
         if kept is not None:

@@ -34,9 +34,11 @@ def pack(coords: Tensor) -> Tensor:
 
 def unpack(keys: Tensor) -> Tensor:
     """The inverse of `pack`: (N, 4) int32."""
-    mask = (1 << _BITS) - 1
-    axes = [((keys >> shift) & mask) - _BIAS for shift in (2 * _BITS, _BITS, 0)]
-    return torch.stack([keys >> (3 * _BITS), *axes], dim=1).int()
+    coords = torch.empty(len(keys), 4, dtype=torch.int32, device=keys.device)
+    coords[:, 0] = keys >> (3 * _BITS)
+    for axis, shift in ((1, 2 * _BITS), (2, _BITS), (3, 0)):
+        coords[:, axis] = ((keys >> shift) & ((1 << _BITS) - 1)) - _BIAS
+    return coords
 
 
 def offset_key(dx: int, dy: int, dz: int) -> int:

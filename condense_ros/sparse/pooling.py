@@ -8,12 +8,21 @@ from torch import Tensor, nn
 from condense_ros.sparse.tensor import SparseTensor
 
 
-def _mean(values: Tensor, x: SparseTensor) -> Tensor:
+def _sum(values: Tensor, x: SparseTensor) -> Tensor:
     rows = x.coords[:, 0].long()
     total = torch.zeros(x.batch_size, values.shape[1], dtype=values.dtype, device=values.device)
-    total = total.index_add(0, rows, values)
-    count = torch.bincount(rows, minlength=x.batch_size).clamp(min=1)
-    return total / count[:, None].to(values.dtype)
+    return total.index_add(0, rows, values)
+
+
+def _mean(values: Tensor, x: SparseTensor) -> Tensor:
+    count = torch.bincount(x.coords[:, 0].long(), minlength=x.batch_size).clamp(min=1)
+    return _sum(values, x) / count[:, None].to(values.dtype)
+
+
+def global_sum(x: SparseTensor) -> Tensor:
+    """(B, C) sum over the voxels of each batch element; half precision is summed in float32."""
+    half = x.features.dtype in (torch.float16, torch.bfloat16)
+    return _sum(x.features.float() if half else x.features, x).to(x.features.dtype)
 
 
 def global_average(x: SparseTensor) -> Tensor:
