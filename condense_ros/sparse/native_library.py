@@ -21,7 +21,7 @@ from torch import Tensor
 
 from condense_ros.errors import EnvironmentProblem
 
-_ABI = 2
+_ABI = 3
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _loaded: NativeLibrary | None = None
@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "condense_walk": (None, [_P, _L, _P, _L, _I, _P, _P, _P, _I, _I, _P, _P, _P, _I]),
     "condense_compact": (None, [_P, _P, _P, _L, _I, _P, _P, _P, _P, _I]),
     "condense_walk_chunk": (_L, []),
+    "condense_voxel_keys": (_L, [_I, _P, _L, _P, _L, _P]),
     "condense_mean": (None, [_P, _P, _L, _L, _L, _P]),
 }
 

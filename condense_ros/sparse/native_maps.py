@@ -44,6 +44,26 @@ def coarsen(native: NativeLibrary, keys: Tensor, factor: Triple) -> tuple[Tensor
     return coarse[:count].clone(), parents
 
 
+def voxel_keys(native: NativeLibrary, xyz: Tensor, sizes: Sequence[float]) -> Tensor | None:
+    """(N,) int64 keys of the Cartesian voxels of points; None where one of them does not fit."""
+    xyz = xyz.contiguous()
+    edges = torch.tensor(sizes, dtype=torch.float64)
+    keys = torch.empty(len(xyz), dtype=torch.int64)
+    bits = 32 if xyz.dtype == torch.float32 else 64
+    good = native.voxel_keys(
+        bits, pointer(xyz), len(xyz), pointer(edges), _keys.COORDINATE_LIMIT, pointer(keys)
+    )
+    return keys if good == len(xyz) else None
+
+
+def means(native: NativeLibrary, values: Tensor, rows: Tensor, n: int) -> Tensor:
+    """(n, C) float32 means of the values (N, C) of each row; sums in float64."""
+    values, places = values.float().contiguous(), rows.int()
+    out = torch.empty(n, values.shape[1])
+    native.mean(pointer(values), pointer(places), len(values), values.shape[1], n, pointer(out))
+    return out
+
+
 def tiled(native: NativeLibrary, keys: Tensor, parents: Tensor, factor: Triple) -> Pairs:
     """As `search.tiled`."""
     size, n = _factor(factor), len(keys)

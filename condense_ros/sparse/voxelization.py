@@ -11,6 +11,8 @@ from torch import Tensor
 
 from condense_ros.errors import SparseError
 from condense_ros.sparse import keys as _keys
+from condense_ros.sparse import native_maps
+from condense_ros.sparse.backends.switch import native_for
 from condense_ros.sparse.grid import Grid
 from condense_ros.sparse.voxels import Overflow, Voxels
 
@@ -119,6 +121,12 @@ def _slices(n: int, size: int) -> Iterator[slice]:
 
 
 def _point_keys(points: Tensor, grid: Grid) -> Tensor:
+    native = native_for(points)
+    simple = grid.coordinates == "cartesian" and points.dtype in (torch.float32, torch.float64)
+    if native is not None and simple:
+        keys = native_maps.voxel_keys(native, points, grid.sizes)
+        if keys is not None:
+            return keys
     cells = torch.floor(grid.locate(points))
     extreme = cells.abs().amax(0)
     if not bool((extreme <= _keys.COORDINATE_LIMIT).all()):
@@ -138,6 +146,10 @@ def _group(
     """Sorted keys of the voxels, and the row of each point's voxel among them."""
     if len(parts) == 1:
         keys = _point_keys(_rows(xyz, parts[0]), grid)
+        native = native_for(keys)
+        if native is not None:
+            table, places = native_maps.unique(native, keys)
+            return table, places.long()
         order = _keys.argsort(keys)
         ordered = keys[order]
         new = torch.ones_like(ordered, dtype=torch.bool)
@@ -222,8 +234,15 @@ def _means(
     if max_points and len(counts) and int(counts.max()) > max_points:
         inverse = _first_of_each(inverse, len(counts), max_points, parts)
         used = counts.clamp(max=max_points)
+    whole = len(parts) == 1 and used is counts and bool((inverse >= 0).all())
     results = []
     for source in (features, xyz):
+        if whole:
+            values = _rows(source, parts[0])
+            native = native_for(values)
+            if native is not None and not values.requires_grad:
+                results.append(native_maps.means(native, values, inverse, len(counts)))
+                continue
         means = torch.empty(len(counts), source.shape[1], device=counts.device)
         # a column at a time: its sums are all that is held beside the result
         for k in range(source.shape[1]):

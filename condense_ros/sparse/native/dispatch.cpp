@@ -124,6 +124,6 @@ int condense_choose_isa(const char* name) {
   return 0;
 }
 
-int condense_abi() { return 2; }
+int condense_abi() { return 3; }
 
 }  // extern "C"

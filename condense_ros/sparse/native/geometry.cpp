@@ -219,6 +219,24 @@ void condense_compact(const int32_t* source, const int32_t* target, const int32_
 
 int64_t condense_walk_chunk() { return CHUNK; }
 
+// Keys of the voxels floor(xyz / sizes) of batch element 0. Returns n, or the first row that is not
+// finite or farther than `limit` voxels along an axis.
+int64_t condense_voxel_keys(int bits, const void* xyz, int64_t n, const double* sizes, int64_t limit,
+                            int64_t* keys) {
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t key = 0;
+    for (int axis = 0; axis < 3; ++axis) {
+      const double at = bits == 32 ? static_cast<const float*>(xyz)[3 * i + axis]
+                                   : static_cast<const double*>(xyz)[3 * i + axis];
+      const double cell = std::floor(at / sizes[axis]);
+      if (!(std::fabs(cell) <= double(limit))) return i;
+      key = (key << BITS) + int64_t(cell) + BIAS;
+    }
+    keys[i] = key;
+  }
+  return n;
+}
+
 // Means of the features (n, channels) of the points of every voxel; sums in float64.
 void condense_mean(const float* features, const int32_t* inverse, int64_t n, int64_t channels,
                    int64_t voxels, float* means) {
