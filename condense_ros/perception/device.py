@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from condense_ros.errors import ConfigError
+from condense_ros.sparse import native_library
 
 log = logging.getLogger(__name__)
 
@@ -52,3 +53,19 @@ def fall_back(reason: str) -> Device:
     """The CPU, with a log line."""
     log.warning("running on the CPU: %s", reason)
     return Device(torch.device("cpu"), reason)
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a network runs in bfloat16 for "float32", "bfloat16" or "auto".
+
+    Raises:
+        ConfigError: another word.
+    """
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ConfigError(f"precision {precision!r}", "use float32, bfloat16 or auto")
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    native = native_library.library()
+    return native is not None and native.instruction_set in ("avx512bf16", "amx")

@@ -16,7 +16,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import CheckpointError, PerceptionError
 from condense_ros.frame import IGNORE, Frame, PointCloud
 from condense_ros.models import Checkpoint, HeadInfo, load_checkpoint
-from condense_ros.perception.device import Device, choose_device, fall_back
+from condense_ros.perception.device import Device, choose_device, fall_back, uses_bfloat16
 from condense_ros.places.descriptors import (
     BACKBONE_GEM,
     NO_BACKBONE,
@@ -37,6 +37,10 @@ class PerceptionConfig:
     """How a checkpoint is run."""
 
     device: str = parameter("auto", "auto, cpu, cuda or cuda:N")
+    precision: str = parameter(
+        "float32",
+        "of the network: float32, bfloat16, or auto (bfloat16 where the processor multiplies it)",
+    )
     threads: int = parameter(0, "CPU threads of the network; 0 leaves torch's choice", low=0)
     max_points: int = parameter(
         250_000, "of larger clouds the farthest points are left out, and counted", low=1
@@ -106,7 +110,7 @@ class Perceiver:
     Raises:
         CheckpointError: missing or unfit checkpoint, no head of that name, or several and none
             named.
-        ConfigError: an unknown device or descriptor.
+        ConfigError: an unknown device, precision or descriptor.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Perceiver:
         if self.device.fallback:
             self.warnings.append(self.device.fallback)
         self._to_device()
+        self._low = uses_bfloat16(self.config.precision, self.device.torch_device)
         self._sensor_checked = False
         self.warm_up_ms = self._warm_up()
 
@@ -189,7 +194,9 @@ class Perceiver:
         confidence = np.zeros(len(part), np.float32)
         features = np.zeros((0, channels), np.float32)
         if len(voxels):
-            output = self._backbone(voxels.to(self.device.torch_device))
+            kind = self.device.torch_device.type
+            with torch.autocast(kind, torch.bfloat16, enabled=self._low):
+                output = self._backbone(voxels.to(self.device.torch_device)).float()
             features = output.cpu().numpy()
             clock.append(time.perf_counter())
             if not np.isfinite(features).all():

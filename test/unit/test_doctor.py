@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from condense_ros.cli.app import app
 from condense_ros.cli.checks import calibration, clocks, live, machine, ros, shared_memory
 from condense_ros.cli.checks.finding import Finding
+from condense_ros.sparse import native_library
 from condense_ros.transport import profile_path
 
 MIB = 1024**2
@@ -34,6 +35,16 @@ def test_python_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     found = machine.python()
     assert found.status == "error"
     assert "3.10" in found.fix
+
+
+def test_sparse_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.sparse().status == ("ok" if native_library.library() else "warning")
+    monkeypatch.setattr(native_library, "_loaded", None)
+    monkeypatch.setattr(native_library, "_problem", "the compiled part is not there")
+    found = machine.sparse()
+    assert found.status == "warning"
+    assert "several times slower: the compiled part is not there" in found.found
+    assert "C++ compiler" in found.fix
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

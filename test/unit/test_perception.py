@@ -57,6 +57,19 @@ def cloud(rng: np.random.Generator, count: int = 500, **fields: np.ndarray) -> P
     return PointCloud(rng.uniform(-30, 30, (count, 3)).astype(np.float32), **fields)  # type: ignore[arg-type]
 
 
+def test_bfloat16_is_a_switch(rng: np.random.Generator) -> None:
+    seen = cloud(rng)
+    exact = Perceiver(checkpoint()).perceive(seen)
+    low = Perceiver(checkpoint(), PerceptionConfig(precision="bfloat16")).perceive(seen)
+    assert low.features.dtype == np.float32
+    difference = np.linalg.norm(low.features - exact.features) / np.linalg.norm(exact.features)
+    assert 0 < difference < 0.05
+    assert (low.label == exact.label).mean() > 0.9
+    Perceiver(checkpoint(), PerceptionConfig(precision="auto")).perceive(seen)
+    with pytest.raises(ConfigError, match="float32, bfloat16 or auto"):
+        Perceiver(checkpoint(), PerceptionConfig(precision="half"))
+
+
 def test_labels_follow_the_order_of_the_points(rng: np.random.Generator) -> None:
     perceiver = Perceiver(checkpoint())
     points = cloud(rng)

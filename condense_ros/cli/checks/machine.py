@@ -44,6 +44,21 @@ def torch() -> Finding:
     return Finding("torch", "ok", f"{torch.__version__}, on the CPU (no GPU here)")
 
 
+def sparse() -> Finding:
+    """Whether sparse convolutions have their compiled kernels, and which."""
+    from condense_ros.sparse import native_library
+
+    native = native_library.library()
+    if native is None:
+        return Finding(
+            "sparse convolutions",
+            "warning",
+            f"torch alone, several times slower: {native_library.problem()}",
+            "install a C++ compiler and this package again (`make env`, or colcon build)",
+        )
+    return Finding("sparse convolutions", "ok", f"compiled kernels: {native.instruction_set}")
+
+
 def compiler() -> list[Finding]:
     """What building the message package needs."""
     found = []

@@ -19,7 +19,13 @@ def examine(data: Path | None, out: Path, live_s: float | None) -> list[Finding]
     """All findings, in the order in which to mend them."""
     from condense_ros.cli.checks import calibration, clocks, machine, ros, shared_memory
 
-    findings = [machine.python(), machine.torch(), *machine.compiler(), machine.processor()]
+    findings = [
+        machine.python(),
+        machine.torch(),
+        machine.sparse(),
+        *machine.compiler(),
+        machine.processor(),
+    ]
     findings += [ros.distribution(), *ros.environment(), *ros.imports()]
     profile_finding, profile = shared_memory.profile()
     findings.append(profile_finding)
