@@ -146,8 +146,8 @@ def test_a_sampler_serves_other_features_and_keeps_empty_points() -> None:
 def test_points_beyond_the_packing_range_hold_nothing() -> None:
     """Without care their keys would be those of voxels elsewhere."""
     edge = keys.COORDINATE_LIMIT
-    coords = torch.tensor([[0, 0, 0, edge], [0, 0, 0, -edge], [0, 1, 0, -edge]]).int()
-    x = SparseTensor(torch.ones(3, 1, dtype=torch.float64), coords)
+    coords = torch.tensor([[0, 0, 0, edge], [0, 0, 0, -edge], [0, 1, 0, -edge], [0] * 4]).int()
+    x = SparseTensor(torch.ones(4, 1, dtype=torch.float64), coords)
     points = torch.tensor(
         [[0, 0.5, 0.5, edge + 0.5], [0, 0.5, 0.5, edge + (1 << 17)], [0, 0.5, 0.5, 1e15]],
         dtype=torch.float64,
