@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from condense_ros.errors import ConfigError
 from condense_training.heads import HEADS
 from condense_training.losses.feature_regression import KINDS
 from condense_training.sampling import STRATEGIES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,24 @@ def check(config: OlivineConfig) -> None:
         )
     if of_classes + config.point_weight + config.regression_weight == 0:
         raise ConfigError("every loss has weight 0", "give one a weight")
+    frozen = not config.vmf_update_after_collection
+    if (
+        config.consistency_weight
+        and frozen
+        and config.vmf_collection_steps < config.vmf_min_updates
+    ):
+        raise ConfigError(
+            f"no class is ever known: distributions are frozen after vmf_collection_steps = "
+            f"{config.vmf_collection_steps}, and a class needs vmf_min_updates = "
+            f"{config.vmf_min_updates}",
+            "collect for longer, or set vmf_update_after_collection",
+        )
+    if config.consistency_weight and config.steps <= config.vmf_collection_steps:
+        log.warning(
+            "the pull to class distributions never begins: steps = %d, vmf_collection_steps = %d",
+            config.steps,
+            config.vmf_collection_steps,
+        )
     if config.view_aspects[0] > config.view_aspects[1]:
         raise ConfigError(
             f"OlivineConfig.view_aspects is {config.view_aspects}", "give the smaller one first"
