@@ -29,6 +29,9 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     "Recipe janda (`settings` of `condense pretrain`; defaults are the paper's)": [
         ("condense_training.recipes.janda", "JandaConfig", ""),
     ],
+    "Recipe olivine (the same; label images, or labels of points)": [
+        ("condense_training.recipes.olivine_config", "OlivineConfig", ""),
+    ],
     "Recipe supervised (the same; needs labels)": [
         ("condense_training.recipes.supervised", "SupervisedConfig", "")
     ],

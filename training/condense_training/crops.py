@@ -68,6 +68,33 @@ class Crop:
         return self.to_original(flat).reshape(self.out_height, self.out_width, 2)
 
 
+def random_resized_crop(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    out_width: int,
+    out_height: int,
+    *,
+    min_area: float,
+    aspects: tuple[float, float],
+    flip_probability: float = 0.5,
+) -> Crop:
+    """Random box of `min_area`..1 of the image's area and width / height within `aspects`, resized
+    to the output size and mirrored with `flip_probability`."""
+    for _ in range(10):
+        area = width * height * rng.uniform(min_area, 1.0)
+        aspect = np.exp(rng.uniform(np.log(aspects[0]), np.log(aspects[1])))
+        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            break
+    else:  # an image of another shape has no such box: its largest one of a fitting aspect
+        w = max(1, min(width, round(height * aspects[1])))
+        h = max(1, min(height, round(width / aspects[0])))
+    left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+    flip = bool(rng.random() < flip_probability)
+    return Crop(left, top, w, h, out_width, out_height, flip)
+
+
 def random_crop(
     rng: np.random.Generator,
     width: int,
@@ -78,16 +105,16 @@ def random_crop(
     flip_probability: float = 0.5,
 ) -> Crop:
     """Random resized crop: `min_area`..1 of the image's area, aspect 3/4..4/3, made square."""
-    for _ in range(10):
-        area = width * height * rng.uniform(min_area, 1.0)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            break
-    else:  # a long image has no such box: its largest one of a fitting aspect
-        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-    return Crop(left, top, w, h, size_px, size_px, bool(rng.random() < flip_probability))
+    return random_resized_crop(
+        rng,
+        width,
+        height,
+        size_px,
+        size_px,
+        min_area=min_area,
+        aspects=(3 / 4, 4 / 3),
+        flip_probability=flip_probability,
+    )
 
 
 def centre_crop(width: int, height: int, size_px: int) -> Crop:

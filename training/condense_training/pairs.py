@@ -1,6 +1,9 @@
-"""Which point of a cloud is seen at which place of an image crop."""
+"""Which point of a cloud is seen at which place of an image, a crop of it, or a whole rig."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from condense_ros.frame import CameraImage, PointCloud
-from condense_ros.geometry import project_cloud, transform
+from condense_ros.frame import CameraImage, Frame, PointCloud
+from condense_ros.geometry import Array, Projection, inverse, project_cloud, transform
 from condense_training.crops import Crop
 
 
@@ -40,6 +43,85 @@ def point_pixel_pairs(
     high = np.array([crop.out_width, crop.out_height]) - 1 - margin_px
     inside = ((uv >= margin_px) & (uv <= high)).all(axis=1)
     return seen.index[inside], uv[inside]
+
+
+@dataclass(frozen=True, eq=False)
+class RigPairs:
+    """Point-pixel pairs of all cameras of a frame; a point that several see has several.
+
+    Attributes:
+        point: (M,) int64 rows of the cloud.
+        image: (M,) int64 numbers of the frame's images, in ascending order.
+        uv: (M, 2) float64 pixels, fractional.
+    """
+
+    point: npt.NDArray[np.int64]
+    image: npt.NDArray[np.int64]
+    uv: Array
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def select(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> RigPairs:
+        """Some of them, by mask or indices."""
+        return replace(self, point=self.point[rows], image=self.image[rows], uv=self.uv[rows])
+
+    def counts(self, images: int) -> npt.NDArray[np.int64]:
+        """(images,) number of pairs of each image."""
+        return np.bincount(self.image, minlength=images)
+
+
+def rig_pairs(
+    frame: Frame,
+    *,
+    depth_test: bool = True,
+    min_depth_m: float = 1.0,
+    pose_at: Callable[[int], Array] | None = None,
+) -> RigPairs:
+    """Every point that a camera of the rig sees, in pixels of the whole image.
+
+    Clouds and images have different stamps while the robot moves, so points go lidar ->
+    world at the cloud's stamp -> world at the image's stamp -> camera. Readers that know the poses
+    have put the two in the middle together in `CameraImage.ego_motion`; for others `pose_at` says
+    them.
+
+    Args:
+        frame: as measured (before augmentation).
+        depth_test: leave out points hidden from a camera behind nearer ones.
+        min_depth_m: least depth along the optical axis (distance for a fisheye).
+        pose_at: stamp_ns -> T_world_lidar, asked for images without `ego_motion` whose stamp is not
+            the cloud's.
+
+    Returns:
+        Pairs whose pixel lies within the outermost pixel centres, 0 < u < W - 1, 0 < v < H - 1.
+    """
+    found = []
+    for number, image in enumerate(frame.images):
+        if pose_at is not None and image.ego_motion is None and image.stamp_ns != frame.stamp_ns:
+            motion = inverse(pose_at(image.stamp_ns)) @ pose_at(frame.stamp_ns)
+            image = replace(image, ego_motion=motion)
+        camera = image.camera
+        seen = project_cloud(frame.cloud.xyz, image.T_cam_cloud, camera, depth_test=depth_test)
+        border = np.array([camera.width, camera.height]) - 1
+        kept = ((seen.uv > 0) & (seen.uv < border)).all(axis=1)
+        kept &= _nearness(frame.cloud, image, seen) > min_depth_m
+        index = seen.index[kept]
+        found.append(RigPairs(index, np.full(len(index), number), seen.uv[kept]))
+    if not found:
+        none = np.zeros(0, np.int64)
+        return RigPairs(none, none, np.zeros((0, 2)))
+    return RigPairs(
+        np.concatenate([pairs.point for pairs in found]),
+        np.concatenate([pairs.image for pairs in found]),
+        np.concatenate([pairs.uv for pairs in found]),
+    )
+
+
+def _nearness(cloud: PointCloud, image: CameraImage, seen: Projection) -> Array:
+    if image.camera.model != "fisheye":
+        return seen.depth
+    xyz = transform(image.T_cam_cloud, cloud.xyz[seen.index])
+    return np.asarray(np.linalg.norm(xyz, axis=1))
 
 
 def within_view(cloud: PointCloud, image: CameraImage, margin_deg: float) -> npt.NDArray[np.bool_]:

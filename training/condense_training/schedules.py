@@ -25,7 +25,8 @@ def warmup_cosine(steps: int, warmup: int) -> Callable[[int], float]:
 
 
 def build_schedule(name: str, steps: int) -> Callable[[int], float]:
-    """ "exponential" (0.99 every 1000 steps) or "cosine" (over `steps`, a tenth of it warm-up).
+    """ "exponential" (0.99 every 1000 steps), "cosine" (over `steps`, a tenth of it warm-up) or
+    "cosine_annealing" (the same without warm-up).
 
     Raises:
         ConfigError: unknown name.
@@ -34,4 +35,6 @@ def build_schedule(name: str, steps: int) -> Callable[[int], float]:
         return exponential()
     if name == "cosine":
         return warmup_cosine(steps, max(1, steps // 10))
-    raise ConfigError(f"unknown schedule {name!r}", "use exponential or cosine")
+    if name == "cosine_annealing":
+        return warmup_cosine(steps, 0)
+    raise ConfigError(f"unknown schedule {name!r}", "use exponential, cosine or cosine_annealing")

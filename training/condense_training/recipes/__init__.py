@@ -9,7 +9,7 @@ from typing import Any
 from condense_ros import config as _config
 from condense_ros.errors import ConfigError
 from condense_training.recipe import Recipe
-from condense_training.recipes import janda, supervised
+from condense_training.recipes import janda, olivine, supervised
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class RecipeEntry:
 
 RECIPES: dict[str, RecipeEntry] = {
     "janda": RecipeEntry(janda.JandaConfig, janda.PRESETS, janda.build_recipe),
+    "olivine": RecipeEntry(olivine.OlivineConfig, olivine.PRESETS, olivine.build_recipe),
     "supervised": RecipeEntry(
         supervised.SupervisedConfig, supervised.PRESETS, supervised.build_recipe
     ),

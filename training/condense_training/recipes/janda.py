@@ -24,8 +24,9 @@ from condense_ros.models import Backbone, InputSpec, build_backbone
 from condense_ros.sparse import SparseTensor
 from condense_training.augment import CloudAugmentation, augment_cloud, augment_colours
 from condense_training.crops import Crop, centre_crop, match_crops, random_crop, whole_image
+from condense_training.heads import projection_head
 from condense_training.losses import info_nce
-from condense_training.networks.pixel_unet import build_pixel_network, load_encoder
+from condense_training.networks.pixel_unet import PixelUNet, build_pixel_network, load_encoder
 from condense_training.optimisers import build_optimiser
 from condense_training.pairs import point_pixel_pairs, sample_features, within_view
 from condense_training.recipe import Batch, Parts, Recipe, Sample, Stage
@@ -232,27 +233,16 @@ def lift_features(parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
 def lift_loss(config: JandaConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """InfoNCE from point to pixel, negatives from the whole batch, each scan weighing the same."""
     points, targets = lift_features(parts, batch)
-    losses = info_nce(points, targets, temperature=config.temperature, reduction="none")
     counts = torch.bincount(batch["pair_image"], minlength=len(batch["images"]))
     weights = 1 / (counts[batch["pair_image"]] * len(counts))
+    loss = info_nce(points, targets, temperature=config.temperature, weights=weights)
     with torch.no_grad():
         unit_points, unit_targets = functional.normalize(points), functional.normalize(targets)
         cosine = float((unit_points * unit_targets).sum(1).mean())
-    return (losses * weights).sum(), {"pairs": len(losses) / len(counts), "cosine": cosine}
+    return loss, {"pairs": len(points) / len(counts), "cosine": cosine}
 
 
 # the recipe
-
-
-def _head(kind: str, in_channels: int, out_channels: int) -> nn.Module:
-    if kind == "linear":
-        return nn.Linear(in_channels, out_channels)
-    return nn.Sequential(
-        nn.Linear(in_channels, in_channels, bias=False),
-        nn.BatchNorm1d(in_channels),
-        nn.ReLU(),
-        nn.Linear(in_channels, out_channels),
-    )
 
 
 def _check(config: JandaConfig) -> None:
@@ -266,6 +256,41 @@ def _check(config: JandaConfig) -> None:
             raise ConfigError(
                 f"JandaConfig.{name} is {getattr(config, name)}", "give a multiple of 32"
             )
+
+
+def build_image_network(config: JandaConfig) -> PixelUNet:
+    """The image network that `pixel_stage` trains, its encoder from `image_weights` if given.
+
+    Raises:
+        CheckpointError: these weights do not fit.
+    """
+    image = build_pixel_network(config.image_network, config.feature_dim)
+    if config.image_weights:
+        load_encoder(image, Path(config.image_weights))
+    return image
+
+
+def pixel_stage(config: JandaConfig, *, frozen: tuple[str, ...]) -> Stage:
+    """Stage 1, which trains the part "image"; other recipes make their teacher with it.
+
+    Args:
+        frozen: the recipe's other parts.
+    """
+    return Stage(
+        name="pixel contrast",
+        steps=config.pixel_steps,
+        batch_size=config.pixel_batch,
+        trainable=("image",),
+        frozen=frozen,
+        sample=partial(pixel_sample, config),
+        collate=pixel_collate,
+        loss=partial(pixel_loss, config),
+        optimiser=partial(build_optimiser, config.optimiser, config.pixel_lr, config.weight_decay),
+        schedule=build_schedule(config.schedule, config.pixel_steps),
+        frozen_until=(
+            {"image.encoder": config.encoder_frozen_steps} if config.image_weights else {}
+        ),
+    )
 
 
 def build_recipe(config: JandaConfig) -> Recipe:
@@ -283,28 +308,13 @@ def build_recipe(config: JandaConfig) -> Recipe:
     )
 
     def build() -> Parts:
-        image = build_pixel_network(config.image_network, config.feature_dim)
-        if config.image_weights:
-            load_encoder(image, Path(config.image_weights))
+        image = build_image_network(config)
         backbone = build_backbone(config.backbone, spec)
-        head = _head(config.head, backbone.out_channels, config.feature_dim)
+        head = projection_head(config.head, backbone.out_channels, config.feature_dim)
         return nn.ModuleDict({"image": image, "backbone": backbone, "head": head})
 
+    pixel = pixel_stage(config, frozen=("backbone", "head"))
     optimiser = partial(build_optimiser, config.optimiser)
-    frozen_until = {"image.encoder": config.encoder_frozen_steps} if config.image_weights else {}
-    pixel = Stage(
-        name="pixel contrast",
-        steps=config.pixel_steps,
-        batch_size=config.pixel_batch,
-        trainable=("image",),
-        frozen=("backbone", "head"),
-        sample=partial(pixel_sample, config),
-        collate=pixel_collate,
-        loss=partial(pixel_loss, config),
-        optimiser=partial(optimiser, config.pixel_lr, config.weight_decay),
-        schedule=build_schedule(config.schedule, config.pixel_steps),
-        frozen_until=frozen_until,
-    )
     lift = Stage(
         name="lift to 3D",
         steps=config.lift_steps,

@@ -1,0 +1,142 @@
+"""The class of every point-pixel pair: from label images, or from labelled points.
+
+Labels are read in the frame as recorded, before anything is augmented; a pair keeps its label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from condense_ros.errors import DatasetError, TrainingError
+from condense_ros.frame import IGNORE, Frame
+from condense_training.pairs import RigPairs
+
+Labels = npt.NDArray[np.uint8]
+#: edge of the ground cells in which noise is of one piece, metres
+_PATCH_M = 2.0
+
+
+class PixelLabels(Protocol):
+    """Label images of a data set, made offline."""
+
+    def image(self, sequence: str, index: int, camera: str) -> Labels:
+        """(H, W) uint8 classes of one image at its own resolution, `IGNORE` where none.
+
+        Args:
+            sequence, index: of the frame, as in `Frame`.
+            camera: `CameraImage.name`.
+
+        Raises:
+            DatasetError: there is none, or it is damaged.
+        """
+        ...
+
+    def identity(self) -> str:
+        """Changes with the labels; goes into the settings of a run."""
+        ...
+
+
+class PngLabels:
+    """Label images as 8-bit PNG files, `FOLDER/CAMERA/000000.png` by the frame's index, or
+    `FOLDER/SEQUENCE/CAMERA/000000.png` where several data sets are labelled.
+
+    Raises:
+        DatasetError: no such folder, or no PNG in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._files = sorted(self.folder.rglob("*.png"))
+        if not self._files:
+            raise DatasetError(f"no label images in {folder}", "give a folder of CAMERA/000000.png")
+
+    def image(self, sequence: str, index: int, camera: str) -> Labels:
+        """See `PixelLabels.image`."""
+        name = Path(camera) / f"{index:06d}.png"
+        of_sequence = self.folder / sequence / name
+        path = of_sequence if sequence and of_sequence.is_file() else self.folder / name
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+        if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
+            raise DatasetError(
+                f"no 8-bit label image of frame {index} of {sequence!r}, camera {camera!r}: {path}",
+                "label all images of the data, or leave the frame out",
+            )
+        return np.asarray(labels, np.uint8)
+
+    def identity(self) -> str:
+        """Sixteen hex digits over names and contents."""
+        digest = hashlib.sha256()
+        for file in self._files:
+            digest.update(f"{file.relative_to(self.folder).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+
+
+def pixel_labels_of(frame: Frame, pairs: RigPairs, source: PixelLabels) -> Labels:
+    """(M,) the label of the pixel nearest to each pair's projection.
+
+    Args:
+        pairs: in pixels of whole images.
+
+    Raises:
+        DatasetError: a label image is missing or of another size than its image.
+    """
+    labels = np.full(len(pairs), IGNORE, np.uint8)
+    for number in np.unique(pairs.image).tolist():
+        image = frame.images[number]
+        picture = source.image(frame.sequence, frame.index, image.name)
+        if picture.shape != image.pixels.shape[:2]:
+            raise DatasetError(
+                f"label image of {image.name!r}, frame {frame.index} of {frame.sequence!r}, is "
+                f"{picture.shape}, the image {image.pixels.shape[:2]}",
+                "label images at their own resolution",
+            )
+        mine = pairs.image == number
+        column, row = np.rint(pairs.uv[mine]).astype(np.int64).T
+        labels[mine] = picture[row, column]
+    return labels
+
+
+def point_labels_of(frame: Frame, pairs: RigPairs, *, classes: int, noise: float = 0.0) -> Labels:
+    """(M,) the label of each pair's point.
+
+    Args:
+        classes: number of classes; only noise needs it.
+        noise: share of patches (2 m cells of the ground, of one class) that get another class,
+            as label models err in pieces and not pixel by pixel. The same every time a frame is
+            seen.
+
+    Raises:
+        TrainingError: the frame has no labels.
+    """
+    if frame.labels is None:
+        raise TrainingError(
+            f"frame {frame.index} of {frame.sequence!r} has no labels",
+            "give labelled data (for example simulated), or label images with labels=folder",
+        )
+    labels = frame.labels
+    if noise > 0:
+        labels = _noisy(frame, labels, classes, noise)
+    return labels[pairs.point]
+
+
+def _noisy(frame: Frame, labels: Labels, classes: int, noise: float) -> Labels:
+    rng = np.random.default_rng([zlib.crc32(frame.sequence.encode()), frame.index])
+    known = frame.cloud.finite() & (labels < classes)
+    cell = np.floor(frame.cloud.xyz[known, :2] / _PATCH_M).astype(np.int64)
+    _, patch = np.unique(np.column_stack([cell, labels[known]]), axis=0, return_inverse=True)
+    patch = patch.reshape(-1)  # numpy 2.0 returned it as a column
+    count = int(patch.max(initial=-1)) + 1
+    changed = rng.random(count) < noise
+    shift = rng.integers(1, max(2, classes), count)  # never back to the same class
+    out = labels.copy()
+    value = labels[known].astype(np.int64)
+    out[known] = np.where(changed[patch], (value + shift[patch]) % classes, value)
+    return out
