@@ -18,9 +18,7 @@ def losses(
     pairs: Annotated[int, typer.Option(min=2, help="Point-pixel pairs of a batch.")] = 100_000,
     drawn: Annotated[int, typer.Option(min=2, help="Pairs that a contrast looks at.")] = 4096,
     channels: Annotated[int, typer.Option(min=2, help="Length of features.")] = 64,
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads; 0: as training uses them.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as training uses them.")] = 0,
     device: Device = "cpu",
 ) -> None:
     """Time and memory of every loss and sampler, forward and backward."""
