@@ -28,6 +28,7 @@ VERBS += (
     "map info",
     "sim generate",
     "bench codecs",
+    "bench engine",
     "soak",
     "calib check",
     "calib refine",

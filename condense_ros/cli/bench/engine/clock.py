@@ -102,7 +102,5 @@ class SteppedTorchBackend(TorchBackend):
             scatter += clock() - multiplied
         start = clock()
         result = apply_epilogue(out, epilogue, x.dtype)
-        self.parts.append(
-            Parts(1e3 * gather, 1e3 * gemm, 1e3 * scatter, 1e3 * (clock() - start))
-        )
+        self.parts.append(Parts(1e3 * gather, 1e3 * gemm, 1e3 * scatter, 1e3 * (clock() - start)))
         return result

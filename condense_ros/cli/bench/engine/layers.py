@@ -1,6 +1,6 @@
 """What a network computes on given voxels: one `Layer` for each sparse product of a forward pass.
 
-Also linear maps are layers where they are computed as products of a 1x1x1 kernel, as in `conv_norm`.
+Linear maps are layers too where they are computed as products of a 1x1x1 kernel, as in `conv_norm`.
 """
 
 from __future__ import annotations
@@ -146,9 +146,12 @@ def trace(network: nn.Module, x: SparseTensor) -> list[Layer]:
             )
         )
 
-    with _geometry_watched(network, asked, keep), torch.inference_mode():
-        with observed(lambda backend: _Watch(backend, note)):
-            network(x)
+    with (
+        _geometry_watched(network, asked, keep),
+        torch.inference_mode(),
+        observed(lambda backend: _Watch(backend, note)),
+    ):
+        network(x)
     return layers
 
 

@@ -14,6 +14,7 @@ import torch
 
 from condense_ros.cli.bench.engine import clouds, networks
 from condense_ros.cli.bench.engine.layers import trace
+from condense_ros.cli.bench.engine.program import program
 from condense_ros.cli.bench.engine.rates import Rates, machine, measure_copy, measure_rates
 from condense_ros.cli.bench.engine.rows import Subject, measure_row, steps_of_row
 from condense_ros.errors import ConfigError, EnvironmentProblem
@@ -64,7 +65,8 @@ class EngineBench:
             wrong = [name for name in given if name not in known]
             if wrong:
                 raise ConfigError(
-                    f"no {kind} {', '.join(map(repr, wrong))}", f"use all, or of: {', '.join(known)}"
+                    f"no {kind} {', '.join(map(repr, wrong))}",
+                    f"use all, or of: {', '.join(known)}",
                 )
         if self.threads < 1 or self.runs < 5:
             raise ConfigError(
@@ -85,7 +87,8 @@ def measure(
         cloud: in place of the one that the configuration names.
 
     Raises:
-        ConfigError: a cloud that is neither a name nor a file, or has no voxel in range.
+        ConfigError: a cloud that is neither a name nor a file, or has no voxel in range; a network
+            that peers do not know.
         DatasetError: a file that is no cloud.
         EnvironmentProblem: a backend or peer that was asked for cannot work here.
     """
@@ -102,6 +105,8 @@ def measure(
             progress(next(steps), total)
 
         subject = _subject(bench, device, cloud)
+        if rivals:
+            program(subject.network)  # a network that they do not know is told before the work
         done()
         copy_mb_s = measure_copy(device, bench.threads)
         rates: dict[str, Rates] = {}
@@ -166,8 +171,9 @@ def _possible(
             else:
                 work.append((backend, dtype))
         if bench.backends and len(reasons) == len(bench.dtypes):
+            reason = next(iter(reasons.values()))
             raise EnvironmentProblem(
-                f"the sparse backend {backend!r} cannot be measured: {next(iter(reasons.values()))}",
+                f"the sparse backend {backend!r} cannot be measured: {reason}",
                 "use --backend all, which takes those that work",
             )
         skipped += [

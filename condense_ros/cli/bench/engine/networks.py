@@ -32,7 +32,7 @@ class MinkUNet(SparseUNet):
         super().__init__(in_channels, config.widths, config.blocks)
         width = self.widths[0]
         second = ConvNorm(SubmanifoldConv3d(width, width), BatchNorm(width), ReLU())
-        self.stem = nn.Sequential(self.stem, second)
+        self.stem = nn.Sequential(self.stem, second)  # type: ignore[assignment]
 
 
 def names() -> tuple[str, ...]:

@@ -80,10 +80,8 @@ def find(bench: EngineBench) -> list[Peer]:
 
 def _able(name: str, bench: EngineBench, cuda: bool) -> tuple[tuple[str, ...], str]:
     """The dtypes that a library computes correctly on this device, or why none."""
-    known = {"spconv": ("float32", "float16"), "torchsparse": ("float32", "float16")}
-    dtypes = known.get(name, ("float32",))
-    on_cpu = bench.device == "cpu"
-    if on_cpu:
+    dtypes: tuple[str, ...] = ("float32",) if name == "minkowski" else ("float32", "float16")
+    if bench.device == "cpu":
         if name == "torchsparse":
             return (), "it computes on GPUs only"
         if name == "spconv" and bench.threads > 1:

@@ -186,9 +186,7 @@ def _map_times(
     return levels_ms, [statistics.median(run[i] for _, run in taken) for i in range(count)]
 
 
-def _step_ms(
-    subject: Subject, dtype: torch.dtype, runs: int, wait: Callable[[], object]
-) -> float:
+def _step_ms(subject: Subject, dtype: torch.dtype, runs: int, wait: Callable[[], object]) -> float:
     """A training step without its optimiser: forward and backward pass, maps there already.
 
     Half precision is autocast, as in training: parameters stay float32.
