@@ -295,6 +295,7 @@ def probe() -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
+    """Tells what is here, or computes the network of a folder as often as it is asked."""
     # libraries print what they like to 1: answers go where only they go
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
