@@ -29,6 +29,7 @@ VERBS += (
     "map info",
     "sim generate",
     "bench codecs",
+    "bench engine",
     "bench losses",
     "soak",
     "calib check",

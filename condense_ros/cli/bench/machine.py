@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,26 @@ def disk_rate(folder: Path, total: int) -> float:
         path.unlink()
 
 
-def copy_rate(size: int) -> float:
-    """MB/s of memory copies of `size` bytes, from and to places that no cache holds."""
+def copy_rate(size: int, threads: int = 1) -> float:
+    """MB/s of memory copies of `size` bytes, from and to places that no cache holds.
+
+    Args:
+        threads: that copy at the same time, each a part of the bytes; their rates add up.
+    """
     source = np.random.default_rng(0).integers(0, 256, (40, size), dtype=np.uint8)
     target = np.ones_like(source)
+    parts = [slice(size * k // threads, size * (k + 1) // threads) for k in range(threads)]
     times = []
-    for one, copy in zip(source, target, strict=True):
-        start = time.perf_counter()
-        copy[:] = one
-        times.append(time.perf_counter() - start)
+    with ThreadPoolExecutor(threads) as pool:
+        for one, copy in zip(source, target, strict=True):
+
+            def move(part: slice, one: np.ndarray = one, copy: np.ndarray = copy) -> None:
+                copy[part] = one[part]
+
+            start = time.perf_counter()
+            if threads == 1:
+                copy[:] = one
+            else:
+                list(pool.map(move, parts))  # NumPy copies without the interpreter's lock
+            times.append(time.perf_counter() - start)
     return size / statistics.median(times) / 1e6

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -22,6 +25,9 @@ _CLASSES = {
 }
 #: by device: the fastest first; torch, which always works, follows
 _FASTEST = {"cpu": ("cpu",), "cuda": ("triton",)}
+_observer: ContextVar[Callable[[Backend], Backend] | None] = ContextVar(
+    "condense_sparse_observer", default=None
+)
 
 
 @cache
@@ -32,6 +38,19 @@ def backend(name: str) -> Backend:
     return made
 
 
+@contextmanager
+def observed(wrap: Callable[[Backend], Backend]) -> Iterator[None]:
+    """Computes a block with `wrap(backend)` in place of each backend in force: to watch its calls.
+
+    Gradients of what was computed inside go through the same object.
+    """
+    token = _observer.set(wrap)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
 def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:
     """The backend in force for features of a device and dtype.
 
@@ -39,6 +58,11 @@ def backend_for(device: torch.device, dtype: torch.dtype) -> Backend:
         EnvironmentProblem: one was asked for by name and cannot work here.
         ConfigError: the environment names one that does not exist.
     """
+    chosen, wrap = _in_force(device, dtype), _observer.get()
+    return chosen if wrap is None else wrap(chosen)
+
+
+def _in_force(device: torch.device, dtype: torch.dtype) -> Backend:
     name = backend_name()
     if name != "auto":
         chosen = backend(name)
