@@ -7,7 +7,7 @@ A run of fixed length from labels (cross-entropy over voxels of 10 cm, AdamW, co
 in float32 and in bfloat16: a seed decides initial weights and the order of the frames. The losses
 of both are compared in windows of a tenth of the run: bfloat16 agrees where its mean lies within
 the range of float32's own seeds, or no farther from their mean than twice their standard deviation.
-Steps are also timed against the torch backend in float32, run by run in turn (--seeds 0: only that).
+Steps are timed against the torch backend in float32, run by run in turn (--seeds 0: that only).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Run:
         loss.backward()
         self.optimiser.step()
         self.schedule.step()
-        return float(loss)
+        return float(loss.detach())
 
 
 def curves(
