@@ -2,8 +2,9 @@
 
     python benchmarks/bench_live.py [--preset live] [--threads 2] [--precision bfloat16] [CLOUD ...]
 
-CLOUD is any file that `datasets.read_cloud` reads; without one, simulated sweeps of 32 and 64 beams.
-Weights are random: they do not change the time. Medians and 99th percentiles, milliseconds.
+CLOUD is any file that `datasets.read_cloud` reads; without one, simulated sweeps of 32 and 64
+beams. Weights are random: they do not change the time. Medians and 99th percentiles, in
+milliseconds.
 """
 
 from __future__ import annotations
