@@ -13,6 +13,9 @@ from condense_ros.models.configs import PLANES, WaffleIronConfig
 from condense_ros.models.neighbours import nearest_neighbours
 from condense_ros.sparse import RowBatchNorm, Voxels
 
+#: tokens embedded at once in inference
+_SLICE = 1 << 14
+
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -20,7 +23,7 @@ class Projection:
 
     Attributes:
         cells: (N,) int64 cell of each token, batch element slowest, the plane's first axis next.
-        share: (N, 1) one divided by the tokens of the cell.
+        share: (N, 1) float64, one divided by the tokens of the cell.
         shape: batch elements and cells along both axes.
     """
 
@@ -33,7 +36,7 @@ class Projection:
         """The projection of places (N, 2) int64 in cells."""
         cells = (batch * shape[1] + place[:, 0]) * shape[2] + place[:, 1]
         count = torch.bincount(cells, minlength=shape[0] * shape[1] * shape[2])
-        return cls(cells, 1.0 / count[cells][:, None], shape)
+        return cls(cells, count.double().reciprocal()[cells][:, None], shape)
 
     def flatten(self, tokens: Tensor) -> Tensor:
         """(B, C, H, W): the mean of the tokens (N, C) of each cell, zero in empty ones."""
@@ -69,11 +72,19 @@ class Embedding(nn.Module):
     def forward(self, features: Tensor, neighbours: Tensor) -> Tensor:
         """(N, channels) tokens of (N, in_channels) features and (N, K) rows of neighbours."""
         x = self.norm(features)
-        differences = x[neighbours] - x[:, None]
-        around = self.neighbour(differences.flatten(0, 1))
-        around = around.unflatten(0, neighbours.shape).amax(1)
+        # where norms take every row for itself, slices bound the memory of rows x neighbours
+        whole = self.training or torch.is_grad_enabled()
+        parts = neighbours.split(max(1, len(x)) if whole else _SLICE)
+        rows = x.split([len(part) for part in parts])
+        around = torch.cat(
+            [self._around(x[part] - own[:, None]) for part, own in zip(parts, rows, strict=True)]
+        )
         out: Tensor = self.merge(torch.cat([self.point(x), around], 1))
         return out
+
+    def _around(self, differences: Tensor) -> Tensor:
+        mixed = self.neighbour(differences.flatten(0, 1))
+        return mixed.unflatten(0, differences.shape[:2]).amax(1)
 
 
 class _Residual(nn.Module):
