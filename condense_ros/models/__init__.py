@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from condense_ros.models.backbone import (
         Backbone,
-        BackboneConfig,
         build_backbone,
+    )
+    from condense_ros.models.bev import (
+        sample_bev,
+    )
+    from condense_ros.models.catalogue import (
+        other_presets,
         preset,
         presets,
     )
@@ -21,29 +26,65 @@ if TYPE_CHECKING:
         load_checkpoint,
         save_checkpoint,
     )
-    from condense_ros.models.heads import HeadInfo, LinearHead
-    from condense_ros.models.inputs import InputSpec
-    from condense_ros.models.transfer import TransferReport, transfer_weights
-    from condense_ros.models.unet import SparseUNet
+    from condense_ros.models.configs import (
+        AnyBackboneConfig,
+        BackboneConfig,
+        VoxelNetConfig,
+        WaffleIronConfig,
+    )
+    from condense_ros.models.heads import (
+        HeadInfo,
+        LinearHead,
+    )
+    from condense_ros.models.inputs import (
+        InputSpec,
+    )
+    from condense_ros.models.neighbours import (
+        nearest_neighbours,
+    )
+    from condense_ros.models.transfer import (
+        TransferReport,
+        transfer_weights,
+    )
+    from condense_ros.models.unet import (
+        SparseUNet,
+    )
+    from condense_ros.models.voxelnet import (
+        UnitHead,
+        VoxelNet,
+    )
+    from condense_ros.models.waffleiron import (
+        WaffleIron,
+    )
 
 _HOMES = {
+    "AnyBackboneConfig": "configs",
     "Backbone": "backbone",
-    "BackboneConfig": "backbone",
+    "BackboneConfig": "configs",
     "Checkpoint": "checkpoint",
     "HeadInfo": "heads",
     "InputSpec": "inputs",
     "LinearHead": "heads",
     "SparseUNet": "unet",
     "TransferReport": "transfer",
+    "UnitHead": "voxelnet",
+    "VoxelNet": "voxelnet",
+    "VoxelNetConfig": "configs",
+    "WaffleIron": "waffleiron",
+    "WaffleIronConfig": "configs",
     "build_backbone": "backbone",
     "load_checkpoint": "checkpoint",
-    "preset": "backbone",
-    "presets": "backbone",
+    "nearest_neighbours": "neighbours",
+    "other_presets": "catalogue",
+    "preset": "catalogue",
+    "presets": "catalogue",
+    "sample_bev": "bev",
     "save_checkpoint": "checkpoint",
     "transfer_weights": "transfer",
 }
 
 __all__ = [
+    "AnyBackboneConfig",
     "Backbone",
     "BackboneConfig",
     "Checkpoint",
@@ -52,10 +93,18 @@ __all__ = [
     "LinearHead",
     "SparseUNet",
     "TransferReport",
+    "UnitHead",
+    "VoxelNet",
+    "VoxelNetConfig",
+    "WaffleIron",
+    "WaffleIronConfig",
     "build_backbone",
     "load_checkpoint",
+    "nearest_neighbours",
+    "other_presets",
     "preset",
     "presets",
+    "sample_bev",
     "save_checkpoint",
     "transfer_weights",
 ]

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from condense_ros.errors import CheckpointError, ConfigError
-from condense_ros.models.backbone import Backbone, BackboneConfig
+from condense_ros.models.backbone import Backbone
+from condense_ros.models.configs import AnyBackboneConfig, BackboneConfig
 from condense_ros.models.files import read_hashed, write_hashed
 from condense_ros.models.heads import HeadInfo, LinearHead
 
@@ -41,7 +42,7 @@ class Checkpoint:
         software_version: version that wrote the file; filled in when saving.
     """
 
-    backbone: BackboneConfig
+    backbone: AnyBackboneConfig
     state: dict[str, Tensor]
     heads: dict[str, HeadInfo] = field(default_factory=dict)
     recipe: str = "random"
@@ -221,10 +222,10 @@ def _check_state(checkpoint: Checkpoint, where: str) -> None:
             raise CheckpointError(
                 f"{where} has a head named {name!r}", "use letters, digits, '-' and '_' only"
             )
-        if info.in_channels != checkpoint.backbone.widths[-1]:
+        if info.in_channels != checkpoint.backbone.out_channels:
             raise CheckpointError(
                 f"{where} has a head {name!r} of {info.in_channels} input channels on a backbone "
-                f"with {checkpoint.backbone.widths[-1]} features",
+                f"with {checkpoint.backbone.out_channels} features",
                 "fit the head on features of this backbone",
             )
     # on the meta device: a file that describes a huge network must not allocate it

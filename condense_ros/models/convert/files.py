@@ -9,6 +9,7 @@ from pathlib import Path
 from condense_ros.errors import CheckpointError
 from condense_ros.models.backbone import preset as backbone_preset
 from condense_ros.models.checkpoint import save_checkpoint
+from condense_ros.models.configs import BackboneConfig
 from condense_ros.models.convert.inputs import FeatureMap
 from condense_ros.models.convert.report import Conversion
 from condense_ros.models.convert.state import convert_state, source_architecture
@@ -54,6 +55,11 @@ def convert_file(
     architecture = source_architecture(weights.state, source, prefix)
     if preset is not None:
         wanted = backbone_preset(preset, input)
+        if not isinstance(wanted, BackboneConfig):
+            raise CheckpointError(
+                f"{path} holds a sparse U-Net, {preset} is a {wanted.architecture}",
+                "name the preset it is, or none: the file has widths and blocks",
+            )
         for name in ("widths", "blocks"):
             have, want = getattr(architecture, name), getattr(wanted, name)
             if have != want:

@@ -21,7 +21,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import TrainingError
 from condense_ros.files import write_json
 from condense_ros.frame import Frame
-from condense_ros.models import Backbone, BackboneConfig, build_backbone, load_checkpoint
+from condense_ros.models import AnyBackboneConfig, Backbone, build_backbone, load_checkpoint
 from condense_ros.ontology import Ontology
 from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.evaluate.features import LabelledVoxels, labelled_voxels, sample_points
@@ -182,7 +182,7 @@ class Prober:
         train, test = self._features(backbone)
         return self._result(name, [self._one_seed(train, test, s) for s in self.config.seeds])
 
-    def random(self, architecture: BackboneConfig) -> ProbeResult:
+    def random(self, architecture: AnyBackboneConfig) -> ProbeResult:
         """Probes randomly initialised backbones, another one for each seed."""
         confusions = []
         for seed in self.config.seeds:
@@ -217,7 +217,7 @@ def probe(
     test: Sequence[Path],
     config: ProbeConfig | None = None,
     *,
-    architecture: BackboneConfig | None = None,
+    architecture: AnyBackboneConfig | None = None,
 ) -> ProbeResult:
     """Linear probe of a checkpoint, or of random networks of `architecture` where it is None.
 
