@@ -12,8 +12,8 @@ from condense_ros.models import BackboneConfig, InputSpec, build_backbone, prese
 from condense_ros.sparse import SparseTensor, Voxels
 
 #: the U-Net that public figures of sparse engines are given for, that of SPVNAS (Tang et al. 2020)
-#: without its classifier: 49 convolutions with its seven linear shortcuts, 21.7 M parameters. Our own
-#: default network, with a stem of two convolutions instead of one.
+#: without its classifier: 49 convolutions, of which seven are linear shortcuts, 21.7 M parameters.
+#: Our own default network, with a stem of two convolutions instead of one.
 MINKUNET = "minkunet"
 _STEM_LAYERS = 2
 #: features of a point in it: four, as x, y, z and intensity are in the original, but of order one
