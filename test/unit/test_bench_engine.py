@@ -349,7 +349,7 @@ def test_threads_are_set_and_given_back(cloud_file: Path, monkeypatch: pytest.Mo
         ({"cloud": "128beam"}, "64beam"),
         ({"runs": 4}, "5 runs"),
         ({"threads": 0}, "1 thread"),
-        ({"voxel_m": 0.0}, "larger voxels"),
+        ({"voxel_m": 0.0}, "positive edge"),
     ],
 )
 def test_unknown_names_say_what_is_known(

@@ -12,7 +12,8 @@ from condense_ros.cli.options import Device
 
 def engine(
     network: Annotated[
-        str, typer.Option(help="A backbone's preset (unet14, unet18, unet34c, demo), or minkunet.")
+        str,
+        typer.Option(help="minkunet, or a backbone's preset: unet34c, unet18, unet14, live, demo."),
     ] = "minkunet",
     cloud: Annotated[
         str, typer.Option(help="64beam, 32beam (simulated street), or a cloud's file.")

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import nn
 
 from condense_ros.errors import ConfigError
-from condense_ros.models import BackboneConfig, InputSpec, SparseUNet, build_backbone, presets
-from condense_ros.models.unet import ConvNorm
-from condense_ros.sparse import BatchNorm, ReLU, SparseTensor, SubmanifoldConv3d, Voxels
+from condense_ros.models import BackboneConfig, InputSpec, build_backbone, presets
+from condense_ros.sparse import SparseTensor, Voxels
 
-#: the U-Net that public figures of sparse engines are given for
+#: the U-Net that public figures of sparse engines are given for, that of SPVNAS (Tang et al. 2020)
+#: without its classifier: 49 convolutions, of which seven are linear shortcuts, 21.7 M parameters.
+#: Our own default network, with a stem of two convolutions instead of one.
 MINKUNET = "minkunet"
-#: features of a point in it: four, as x, y, z and intensity are in the original
+_STEM_LAYERS = 2
+#: features of a point in it: four, as x, y, z and intensity are in the original, but of order one
 _MINKUNET_FEATURES = ("one", "height", "range", "intensity")
-
-
-class MinkUNet(SparseUNet):
-    """The U-Net of SPVNAS (Tang et al. 2020) without its classifier: 49 convolutions, 21.7 M
-    parameters.
-
-    It is `SparseUNet` with two blocks per level and a stem of two convolutions instead of one; the
-    seven linear shortcuts count as convolutions.
-    """
-
-    def __init__(self, in_channels: int) -> None:
-        config = BackboneConfig()
-        super().__init__(in_channels, config.widths, config.blocks)
-        width = self.widths[0]
-        second = ConvNorm(SubmanifoldConv3d(width, width), BatchNorm(width), ReLU())
-        self.stem = nn.Sequential(self.stem, second)  # type: ignore[assignment]
 
 
 def names() -> tuple[str, ...]:
@@ -69,9 +54,8 @@ def build(name: str, voxel_m: float, seed: int = 0) -> nn.Module:
     spec = input_of(name, voxel_m)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if name == MINKUNET:
-            return MinkUNet(spec.channels)
-        return cast(nn.Module, build_backbone(name, spec).net)
+        config = BackboneConfig(spec, stem_layers=_STEM_LAYERS) if name == MINKUNET else name
+        return build_backbone(config, spec).net
 
 
 def settle(network: nn.Module, voxels: Voxels, seed: int = 0) -> None:

@@ -70,9 +70,12 @@ class _Writer:
         return target
 
     def part(self, part: nn.Module, source: int, level: int) -> int:
-        """A convolution with norm, or a block, or a row of them."""
+        """Convolutions with norms, or a block, or a row of them."""
         if isinstance(part, ConvNorm):
-            return self.convolution(part[0], part[1], source, level, len(part) == 3)
+            for i in range(0, len(part), 3):
+                relu = i + 2 < len(part)
+                source = self.convolution(part[i], part[i + 1], source, level, relu)
+            return source
         if isinstance(part, BasicBlock):
             first = self.convolution(part.conv1, part.norm1, source, level, True)
             if isinstance(part.shortcut, ConvNorm):
