@@ -303,13 +303,14 @@ def _submanifold(level: Level, kernel: Triple, dilation: Triple) -> KernelMap:
     if level.keys.device.type != "cpu":
         shifts = search.key_shifts(first, kernel, dilation)
         table = search.lookup_table(level.keys, level.keys, shifts)
-        return KernelMap(k, n, n, k // 2, table=_table_in_rows(table, level, level))
+        table = _table_in_rows(table, level, level)
+        return KernelMap(k, n, n, k // 2, table=table, symmetric=True)
     native = native_for(level.keys)
     if native is not None:
         pairs = native_maps.half_kernel(native, level.keys, kernel, dilation)
     else:
         pairs = search.half_kernel(level.keys, kernel, dilation)
-    return KernelMap(k, n, n, k // 2, pairs=_in_rows(pairs, level, level))
+    return KernelMap(k, n, n, k // 2, pairs=_in_rows(pairs, level, level), symmetric=True)
 
 
 def _tiled(fine: Level, coarse: Level, parents: Tensor, factor: Triple) -> KernelMap:
