@@ -50,7 +50,7 @@ def _store(
 @triton.jit(do_not_specialize=VARYING)
 def convolve(
     x, stride_x, weight, stride_offset, stride_in, stride_out_channel,
-    table, order, lists, counts,
+    order, sources, offsets, counts,
     out, stride_out, partial, scale, shift, residual, stride_residual,
     n_target, kernel_size, c_in, c_out, n_columns, n_inner, splits,
     ROWS: tl.constexpr, INNER: tl.constexpr, COLUMNS: tl.constexpr,
@@ -61,7 +61,8 @@ def convolve(
 
     Programs: (tiles of rows * n_columns, splits). A split sums a share of the tile's products and,
     where there is more than one, leaves it in `partial` (splits, n_target, c_out) float32.
-    Without a table every row meets itself under the one offset there is.
+    sources, offsets, counts: see `triton_plan.Tiling`. Without them every row meets itself under
+    the one offset there is.
     FLIP: offsets of the weights run backwards.
     WIDEN: half precision operands become float32, for interpreters that cannot multiply them.
     """
@@ -74,7 +75,7 @@ def convolve(
     in_columns = columns < c_out
     channels = tl.arange(0, INNER)
 
-    if table is None:
+    if sources is None:
         steps = n_inner
     else:
         steps = tl.load(counts + tile) * n_inner
@@ -83,13 +84,14 @@ def convolve(
     for step in range(steps * split // splits, steps * (split + 1) // splits):
         place = step // n_inner
         at = (step - place * n_inner) * INNER + channels
-        if table is None:
+        if sources is None:
             offset = place
             source = tl.where(inside, rows, -1)
         else:
-            offset = tl.load(lists + tile * kernel_size + place)
-            start = offset.to(tl.int64) * n_target if WIDE else offset * n_target
-            source = tl.load(table + start + rows, mask=inside, other=-1)
+            slot = tile * kernel_size + place
+            offset = tl.load(offsets + slot)
+            start = slot.to(tl.int64) * ROWS if WIDE else slot * ROWS
+            source = tl.load(sources + start + tl.arange(0, ROWS))
         there = (source >= 0)[:, None]
         in_weight = in_columns[None, :]
         if not WHOLE_INNER:
@@ -149,7 +151,7 @@ def finish(
 
 @triton.jit(do_not_specialize=VARYING)
 def weight_gradient(
-    x, stride_x, grad, stride_grad, table, order, lists, counts, out,
+    x, stride_x, grad, stride_grad, order, sources, slots, counts, out,
     n_target, n_tiles, kernel_size, c_in, c_out, n_columns, n_inner, chunk,
     ROWS: tl.constexpr, INNER: tl.constexpr, COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr, WIDE: tl.constexpr, WIDEN: tl.constexpr,
@@ -158,7 +160,8 @@ def weight_gradient(
 
     Programs: (K * n_inner * n_columns, chunks). Chunk number c of an offset takes tiles
     [c * chunk, (c + 1) * chunk) of the offset's list and writes out[c, offset]. Chunks past the end
-    of the list write nothing, but the first always does.
+    of the list write nothing, but the first always does. sources, slots, counts: see
+    `triton_plan.Tiling` and `Slots`.
     """
     block = tl.program_id(0) // n_columns
     offset = block // n_inner
@@ -166,24 +169,22 @@ def weight_gradient(
     columns = (tl.program_id(0) % n_columns) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     count = n_tiles
-    if table is not None:
+    if sources is not None:
         count = tl.load(counts + offset)
     first = part * chunk
     end = tl.minimum(first + chunk, count)
     if (first < end) | (part == 0):
         sums = tl.zeros((INNER, COLUMNS), dtype=tl.float32)
         for place in range(first, end):
-            if table is None:
-                rows = place * ROWS + tl.arange(0, ROWS)
-                inside = rows < n_target
-                source = tl.where(inside, rows, -1)
-                target = rows
+            if sources is None:
+                target = place * ROWS + tl.arange(0, ROWS)
+                source = tl.where(target < n_target, target, -1)
             else:
-                rows = tl.load(lists + offset * n_tiles + place) * ROWS + tl.arange(0, ROWS)
-                inside = rows < n_target
-                start = offset.to(tl.int64) * n_target if WIDE else offset * n_target
-                source = tl.load(table + start + rows, mask=inside, other=-1)
-                target = tl.load(order + rows, mask=inside, other=0)
+                slot = tl.load(slots + offset * n_tiles + place)
+                rows = (slot // kernel_size) * ROWS + tl.arange(0, ROWS)
+                start = slot.to(tl.int64) * ROWS if WIDE else slot * ROWS
+                source = tl.load(sources + start + tl.arange(0, ROWS))
+                target = tl.load(order + rows, mask=rows < n_target, other=0)
             there = (source >= 0)[:, None]
             left = _loaded_rows(x, source, stride_x, at, there & (at < c_in)[None, :], WIDE)
             right = _loaded_rows(

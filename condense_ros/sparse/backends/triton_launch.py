@@ -125,7 +125,8 @@ def convolve(
 
     def launch(tiles: Tiles) -> Tensor:
         out = x.new_empty(n, c_out)
-        lists = plan.tiles(tiles.rows)
+        cut = plan.tiling(tiles.rows)
+        sources, offsets, counts = (cut.sources, cut.offsets, cut.counts) if cut else (None,) * 3
         columns = -(-c_out // tiles.columns)
         inner = -(-c_in // tiles.inner)
         row_tiles = -(-n // tiles.rows)
@@ -135,7 +136,7 @@ def convolve(
         wide = largest * (tiles.parts if partial is not None else 1) >= _LIMIT
         kernels.convolve[(row_tiles * columns, tiles.parts)](
             x, x.stride(0), weight, *weight.stride(),
-            plan.table, plan.order, lists.lists, lists.counts,
+            plan.order, sources, offsets, counts,
             out, c_out, partial, scale, shift, residual, stride_residual,
             n, plan.kernel_size, c_in, c_out, columns, inner, tiles.parts,
             tiles.rows, tiles.inner, tiles.columns,
@@ -168,7 +169,8 @@ def weight_gradient(x: Tensor, grad: Tensor, plan: Plan) -> Tensor:
     largest = max(len(x) * x.stride(0), n * grad.stride(0), n * k)
 
     def launch(tiles: Tiles) -> Tensor:
-        lists = plan.offsets(tiles.rows)
+        cut, slots = plan.tiling(tiles.rows), plan.slots(tiles.rows)
+        counts = slots.counts if slots else None
         n_tiles = -(-n // tiles.rows)
         chunk = -(-n_tiles // tiles.parts)
         parts = -(-n_tiles // chunk)
@@ -176,7 +178,7 @@ def weight_gradient(x: Tensor, grad: Tensor, plan: Plan) -> Tensor:
         out = torch.empty(parts, k, c_in, c_out, dtype=torch.float32, device=x.device)
         kernels.weight_gradient[(k * inner * columns, parts)](
             x, x.stride(0), grad, grad.stride(0),
-            plan.table, plan.order, lists.lists, lists.counts, out,
+            plan.order, cut.sources if cut else None, slots.slots if slots else None, counts, out,
             n, n_tiles, k, c_in, c_out, columns, inner, chunk,
             tiles.rows, tiles.inner, tiles.columns,
             _dot(precision), largest >= _LIMIT, _widen(x),
@@ -188,7 +190,7 @@ def weight_gradient(x: Tensor, grad: Tensor, plan: Plan) -> Tensor:
         size = c_in * c_out
         blocks = -(-size // _ADD_COLUMNS)
         kernels.add_chunks[(k * blocks,)](
-            out, lists.counts, total, n_tiles, k, size, chunk, blocks, _ADD_COLUMNS
+            out, counts, total, n_tiles, k, size, chunk, blocks, _ADD_COLUMNS
         )
         return total
 

@@ -39,103 +39,131 @@ def row_masks(table, masks, n, kernel_size, group, ROWS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["n", "n_tiles", "kernel_size"])
-def tile_lists(
-    table, lists, counts, present, n, n_tiles, kernel_size,
+def cut(
+    table, order, sources, offsets, counts, ranks, n, n_tiles, kernel_size,
     ROWS: tl.constexpr, OFFSETS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """The offsets that some row of a tile has, ascending, and their number."""
+    """What one tile visits: see `Tiling`. `ranks` (K, n_tiles): place of an offset there, or -1."""
     tile = tl.program_id(0)
-    rows = tile * ROWS + tl.arange(0, ROWS)
+    lane = tl.arange(0, ROWS)
+    rows = tile * ROWS + lane
     offset = tl.arange(0, OFFSETS)
+    inside = rows < n
+    row = tl.load(order + rows, mask=inside, other=0)
     start = offset
+    slot = tile * kernel_size
     if WIDE:
-        start = offset.to(tl.int64)
-    mask = (offset < kernel_size)[:, None] & (rows < n)[None, :]
-    source = tl.load(table + start[:, None] * n + rows[None, :], mask=mask, other=-1)
+        start, slot = offset.to(tl.int64), slot.to(tl.int64)
+    mask = (offset < kernel_size)[:, None] & inside[None, :]
+    source = tl.load(table + start[:, None] * n + row[None, :], mask=mask, other=-1)
     there = tl.max(source, axis=1) >= 0
     flag = there.to(tl.int32)
-    tl.store(lists + tile * kernel_size + tl.cumsum(flag, 0) - flag, offset, mask=there)
+    rank = tl.cumsum(flag, 0) - flag
+    place = sources + (slot + rank)[:, None] * ROWS + lane[None, :]
+    tl.store(place, source, mask=there[:, None] & (lane >= 0)[None, :])
+    tl.store(offsets + tile * kernel_size + rank, offset, mask=there)
     tl.store(counts + tile, tl.sum(flag, axis=0))
-    tl.store(present + offset * n_tiles + tile, flag.to(tl.int8), mask=offset < kernel_size)
+    rank = tl.where(there, rank, -1)
+    tl.store(ranks + offset * n_tiles + tile, rank.to(tl.int16), mask=offset < kernel_size)
 
 
-@triton.jit(do_not_specialize=["n_tiles"])
-def offset_lists(present, lists, counts, n_tiles, BLOCK: tl.constexpr):
-    """The tiles that have an offset, ascending, and their number."""
+@triton.jit(do_not_specialize=["n_tiles", "kernel_size"])
+def gather_slots(ranks, slots, counts, n_tiles, kernel_size, BLOCK: tl.constexpr):
+    """The slots of one offset, tile by tile: see `Slots`."""
     offset = tl.program_id(0)
     count = tl.program_id(0) * 0
     for first in range(0, n_tiles, BLOCK):
         tile = first + tl.arange(0, BLOCK)
-        flag = tl.load(present + offset * n_tiles + tile, mask=tile < n_tiles, other=0)
-        flag = flag.to(tl.int32)
+        rank = tl.load(ranks + offset * n_tiles + tile, mask=tile < n_tiles, other=-1)
+        rank = rank.to(tl.int32)
+        flag = (rank >= 0).to(tl.int32)
         place = offset * n_tiles + count + tl.cumsum(flag, 0) - flag
-        tl.store(lists + place, tile, mask=flag > 0)
+        tl.store(slots + place, tile * kernel_size + rank, mask=rank >= 0)
         count += tl.sum(flag, axis=0)
     tl.store(counts + offset, count)
 
 
 @dataclass(frozen=True, eq=False)
-class Lists:
-    """What to visit: (groups, longest) int32, of which the first counts[group] count."""
+class Tiling:
+    """A map cut into tiles of a number of rows.
 
-    lists: Tensor | None
-    counts: Tensor | None
+    Attributes:
+        sources: (n_tiles, K, rows) int32. The first counts[tile] of the K are the input rows under
+            the offsets that some row of the tile has, -1 where a row has none.
+        offsets: (n_tiles, K) int32, which offsets these are, ascending.
+        counts: (n_tiles,) int32.
+        ranks: (K, n_tiles) int16, the place of an offset among those of a tile, or -1.
+    """
+
+    sources: Tensor
+    offsets: Tensor
+    counts: Tensor
+    ranks: Tensor
 
 
-_ALL = Lists(None, None)
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """The same by offset.
+
+    Attributes:
+        slots: (K, n_tiles) int32: tile * K + place, tiles ascending; the first counts[k] count.
+        counts: (K,) int32.
+    """
+
+    slots: Tensor
+    counts: Tensor
 
 
 class Plan:
-    """Order, table and tiles of one map.
+    """Order and tiles of one map.
 
     Attributes:
         n_target, kernel_size: of the map.
         order: (n_target,) int32, the output row processed at each place; None when every row meets
-            itself and nothing else.
-        table: (K, n_target) int32, the map's table with columns in that order; None as above.
+            itself and nothing else, where nothing has to be planned.
     """
 
     def __init__(self, kernel_map: KernelMap) -> None:
         self.n_target, self.kernel_size = kernel_map.n_target, kernel_map.kernel_size
         self.order: Tensor | None = None
-        self.table: Tensor | None = None
-        self._tiles: dict[int, tuple[Lists, Tensor]] = {}
-        self._offsets: dict[int, Lists] = {}
         if self.kernel_size > 1 or kernel_map.identity < 0:
-            table = kernel_map.table.contiguous()
-            self.order = row_order(table)
-            self.table = table.index_select(1, self.order)
+            self._table = kernel_map.table.contiguous()
+            self.order = row_order(self._table)
+        self._tilings: dict[int, Tiling] = {}
+        self._slots: dict[int, Slots] = {}
 
-    def tiles(self, rows: int) -> Lists:
-        """The offsets of each tile of `rows` rows."""
-        return _ALL if self.table is None else self._both(self.table, rows)[0]
-
-    def offsets(self, rows: int) -> Lists:
-        """The tiles of `rows` rows of each offset."""
-        if self.table is None:
-            return _ALL
-        if rows not in self._offsets:
-            _, present = self._both(self.table, rows)
-            lists = torch.empty(present.shape, dtype=torch.int32, device=present.device)
-            counts = lists.new_empty(self.kernel_size)
-            n_tiles = present.shape[1]
-            offset_lists[(self.kernel_size,)](present, lists, counts, n_tiles, _LIST_BLOCK)
-            self._offsets[rows] = Lists(lists, counts)
-        return self._offsets[rows]
-
-    def _both(self, table: Tensor, rows: int) -> tuple[Lists, Tensor]:
-        if rows not in self._tiles:
-            k, n = table.shape
-            n_tiles = triton.cdiv(n, rows)
-            lists = torch.empty(n_tiles, k, dtype=torch.int32, device=table.device)
-            counts = lists.new_empty(n_tiles)
-            present = torch.empty(k, n_tiles, dtype=torch.int8, device=table.device)
-            tile_lists[(n_tiles,)](
-                table, lists, counts, present, n, n_tiles, k,
-                rows, triton.next_power_of_2(k), table.numel() >= 2**31,
+    def tiling(self, rows: int) -> Tiling | None:
+        """Tiles of `rows` rows."""
+        if self.order is None:
+            return None
+        if rows not in self._tilings:
+            table, k = self._table, self.kernel_size
+            n_tiles = triton.cdiv(self.n_target, rows)
+            made = Tiling(
+                table.new_empty(n_tiles, k, rows),
+                table.new_empty(n_tiles, k),
+                table.new_empty(n_tiles),
+                table.new_empty(k, n_tiles, dtype=torch.int16),
+            )
+            wide = n_tiles * rows * k >= 2**31
+            cut[(n_tiles,)](
+                table, self.order, made.sources, made.offsets, made.counts, made.ranks,
+                self.n_target, n_tiles, k, rows, triton.next_power_of_2(k), wide,
             )  # fmt: skip
-            self._tiles[rows] = Lists(lists, counts), present
-        return self._tiles[rows]
+            self._tilings[rows] = made
+        return self._tilings[rows]
+
+    def slots(self, rows: int) -> Slots | None:
+        """Tiles of `rows` rows, by offset."""
+        tiling = self.tiling(rows)
+        if tiling is None:
+            return None
+        if rows not in self._slots:
+            k, n_tiles = tiling.ranks.shape
+            made = Slots(tiling.counts.new_empty(k, n_tiles), tiling.counts.new_empty(k))
+            gather_slots[(k,)](tiling.ranks, made.slots, made.counts, n_tiles, k, _LIST_BLOCK)
+            self._slots[rows] = made
+        return self._slots[rows]
 
 
 def row_order(table: Tensor) -> Tensor:

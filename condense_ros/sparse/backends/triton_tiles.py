@@ -62,7 +62,8 @@ class Tiles:
         inner: input channels of a step; those of a tile in a gradient of weights.
         columns: output channels of a tile.
         parts: into how many sums a tile's products are split; in a gradient of weights, the rows.
-        warps, stages: warps of a program, and how many steps loads run ahead.
+        warps, stages: warps of a program, and how many steps are in flight. Rows are found through an
+            index that is loaded first, so features run ahead two steps less than stages.
     """
 
     rows: int
@@ -119,9 +120,9 @@ def defaults(shape: Shape, processors: int) -> Tiles:
         blocks = -(-shape.c_in // inner) * -(-shape.c_out // columns)
         # a LiDAR voxel has about 8 partners, so about 8 offsets' worth of full lists
         parts = _parts(4 * processors, blocks * min(shape.kernel, 8), -(-rows // (4 * step)), 64)
-        return Tiles(step, inner, columns, parts, 4, 3)
-    columns = power_of_two(shape.c_out, high=64 if ieee or not half else 128)
-    inner = power_of_two(shape.c_in, high=16 if ieee else 32)
+        return Tiles(step, inner, columns, parts, 4, 3 if ieee else 5)
+    columns = power_of_two(shape.c_out, high=128 if half else 64)
+    inner = power_of_two(shape.c_in, high=32)
     block = 64
     column_blocks = -(-shape.c_out // columns)
     if -(-rows // block) * column_blocks < 2 * processors:
@@ -129,7 +130,7 @@ def defaults(shape: Shape, processors: int) -> Tiles:
     programs = -(-rows // block) * column_blocks
     steps = min(shape.kernel, 8) * -(-shape.c_in // inner)
     parts = _parts(2 * processors, programs, steps // 8, 4)
-    return Tiles(block, inner, columns, parts, 4, 2 if ieee else 4)
+    return Tiles(block, inner, columns, parts, 4, 4 if ieee else 5)
 
 
 def _parts(wanted: int, programs: int, most: int, limit: int) -> int:
@@ -149,11 +150,11 @@ def candidates(shape: Shape, processors: int) -> list[Tiles]:
     if shape.kind == WEIGHT_GRADIENT:
         sizes = product((32, 64), (16, 32, 64, 128), (32, 64, 128))
         all_parts = {max(1, default.parts // 2), default.parts, min(256, default.parts * 2)}
-        all_stages: tuple[int, ...] = (2, 3)
+        all_stages: tuple[int, ...] = (2, 3) if shape.precision == "ieee" else (3, 5)
     else:
         sizes = product((32, 64, 128), (16, 32, 64), (16, 32, 64, 128))
         all_parts = {1, default.parts}
-        all_stages = (2, 4) if shape.precision == "ieee" else (3, 4)
+        all_stages = (2, 4) if shape.precision == "ieee" else (4, 5)
     for rows, inner, columns in sizes:
         if inner > inner_most or columns > columns_most or rows > 2 << shape.bucket:
             continue
@@ -177,5 +178,6 @@ def fits(shape: Shape, tiles: Tiles) -> bool:
         sums, operands = tiles.inner * tiles.columns, tiles.rows * (tiles.inner + tiles.columns)
     else:
         sums, operands = tiles.rows * tiles.columns, tiles.inner * (tiles.rows + tiles.columns)
-    staged = operands * shape.element_bytes * tiles.stages
+    # of the stages, one computes and at least one loads indices only
+    staged = operands * shape.element_bytes * max(tiles.stages - 1, 1)
     return sums <= _ACCUMULATORS and staged <= _SHARED_BYTES
