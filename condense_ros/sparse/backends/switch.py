@@ -34,9 +34,7 @@ class TableMaker(Protocol):
         """(K, M) int32 place of query + first + k * dilation among the keys, or -1."""
         ...
 
-    def tiled_table(
-        self, keys: Tensor, parents: Tensor, factor: Triple, n_coarse: int
-    ) -> Tensor:
+    def tiled_table(self, keys: Tensor, parents: Tensor, factor: Triple, n_coarse: int) -> Tensor:
         """(K, n_coarse) int32: the voxel at each place of each parent, or -1."""
         ...
 

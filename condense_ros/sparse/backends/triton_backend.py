@@ -13,9 +13,9 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from condense_ros.sparse.backends.base import Epilogue
+from condense_ros.sparse.backends.kept_weights import KeptWeights
 from condense_ros.sparse.kernel_map import KernelMap
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -29,8 +29,7 @@ class TritonBackend:
     name = "triton"
 
     def __init__(self) -> None:
-        # weights in other dtypes by parameter: (version, address) and the cast tensors
-        self._cast: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._cast = KeptWeights()
 
     def problem(self, device: torch.device, dtype: torch.dtype) -> str:
         if dtype not in _DTYPES:
@@ -71,21 +70,9 @@ class TritonBackend:
 
     def _weights(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weights in a dtype, converted once for each state of the parameter."""
-        source = weight.detach()
         if weight.dtype == dtype:
-            return source
-        # tensors made in inference mode do not count their changes: nothing could be kept
-        if weight.is_inference():
-            return source.to(dtype)
-        state = (weight._version, weight.data_ptr())
-        known: dict[object, object] = self._cast.get(weight, {})
-        if known.get("state") != state:
-            known = self._cast[weight] = {"state": state}
-        if dtype not in known:
-            known[dtype] = source.to(dtype)
-        cast = known[dtype]
-        assert isinstance(cast, Tensor)
-        return cast
+            return weight.detach()
+        return self._cast.get(weight, dtype, lambda w: w.to(dtype))
 
 
 def _on(x: Tensor) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, attr-defined"
 """Triton kernels of sparse convolutions: masked implicit GEMM and the gradient of its weights.
 
 Rows are processed in an order that groups those with the same neighbours (`triton_plan`), tile by
@@ -75,9 +75,8 @@ def convolve(
     in_columns = columns < c_out
     channels = tl.arange(0, INNER)
 
-    if sources is None:
-        steps = n_inner
-    else:
+    steps = n_inner
+    if sources is not None:
         steps = tl.load(counts + tile) * n_inner
     sums = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     # offsets and blocks of input channels as one loop, so that loads run ahead across both

@@ -48,6 +48,10 @@ class TunedTiles:
     def __len__(self) -> int:
         return len(self._known)
 
+    def has(self, shape: Shape) -> bool:
+        """Whether exactly this shape has been tuned."""
+        return shape.name in self._known
+
     def find(self, shape: Shape) -> Tiles | None:
         """Tiles of this shape, or of the same layer over the nearest number of rows."""
         if shape not in self._nearest:

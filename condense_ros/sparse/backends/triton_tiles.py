@@ -35,9 +35,7 @@ class Shape:
     bucket: int
 
     @classmethod
-    def of(
-        cls, kind: str, precision: str, c_in: int, c_out: int, kernel: int, rows: int
-    ) -> Shape:
+    def of(cls, kind: str, precision: str, c_in: int, c_out: int, kernel: int, rows: int) -> Shape:
         """The shape of a layer over that many rows."""
         return cls(kind, precision, c_in, c_out, kernel, max(rows - 1, 0).bit_length())
 
@@ -62,8 +60,9 @@ class Tiles:
         inner: input channels of a step; those of a tile in a gradient of weights.
         columns: output channels of a tile.
         parts: into how many sums a tile's products are split; in a gradient of weights, the rows.
-        warps, stages: warps of a program, and how many steps are in flight. Rows are found through an
-            index that is loaded first, so features run ahead two steps less than stages.
+        warps: of a program.
+        stages: how many steps are in flight. Rows are found through an index that is loaded before,
+            so features run ahead two steps less.
     """
 
     rows: int
