@@ -110,7 +110,9 @@ def convolve(
 
     mask = inside[:, None] & in_columns[None, :]
     if partial is not None:
-        row = rows.to(tl.int64) + split.to(tl.int64) * n_target if WIDE else rows + split * n_target
+        row = rows + split * n_target
+        if WIDE:
+            row = rows + split * n_target.to(tl.int64)
         tl.store(partial + row[:, None] * c_out + columns[None, :], sums, mask=mask)
     else:
         target = rows
@@ -137,7 +139,7 @@ def finish(
     for split in range(0, splits):
         row = rows + split * n_target
         if WIDE:
-            row = rows.to(tl.int64) + split.to(tl.int64) * n_target
+            row = rows + split * n_target.to(tl.int64)
         sums += tl.load(partial + row[:, None] * c_out + columns[None, :], mask=mask, other=0.0)
     target = rows
     if order is not None:
