@@ -92,7 +92,7 @@ class Tiles:
         tiles = cls(**values)
         blocks = (tiles.rows, tiles.inner, tiles.columns)
         if any(block < 16 or block & (block - 1) for block in blocks):
-            raise ValueError(f"blocks are {blocks}, not powers of two from 16 on")
+            raise ValueError(f"rows, inner, columns are {blocks}, not powers of two from 16 on")
         if tiles.warps not in (1, 2, 4, 8, 16) or tiles.stages > 8:
             raise ValueError(f"{tiles.warps} warps, {tiles.stages} stages")
         return tiles
@@ -147,8 +147,8 @@ def candidates(shape: Shape, processors: int) -> list[Tiles]:
     inner_most = power_of_two(shape.c_in)
     columns_most = power_of_two(shape.c_out)
     if shape.kind == WEIGHT_GRADIENT:
-        sizes = product((32, 64), (16, 32, 64, 128), (32, 64, 128))
-        all_parts = {max(1, default.parts // 2), default.parts, min(256, default.parts * 2)}
+        sizes = product((32, 64), (16, 32, 64), (16, 32, 64, 128))
+        all_parts = {default.parts, min(256, default.parts * 2)}
         all_stages: tuple[int, ...] = (2, 3) if shape.precision == "ieee" else (3, 5)
     else:
         sizes = product((32, 64, 128), (16, 32, 64), (16, 32, 64, 128))
@@ -158,7 +158,7 @@ def candidates(shape: Shape, processors: int) -> list[Tiles]:
         if inner > inner_most or columns > columns_most or rows > 2 << shape.bucket:
             continue
         # a block far smaller than its side only repeats the gathering of rows
-        if shape.kind != WEIGHT_GRADIENT and columns < min(columns_most, 128) // 4:
+        if columns < min(columns_most, 128) // 4 or inner < min(inner_most, 64) // 2:
             continue
         if shape.precision == "ieee" and inner > 32 and shape.kind != WEIGHT_GRADIENT:
             continue
