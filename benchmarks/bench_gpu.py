@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "test"), str(ROOT / "benchmarks")]
 
 from bench_sparse import made_up_sweep  # noqa: E402
-from sparse_cases import CASES, TOLERANCE, check  # noqa: E402
+from sparse_problems import CASES, TOLERANCE, check  # noqa: E402
 
 from condense_ros.frame import PointCloud  # noqa: E402
 from condense_ros.models import InputSpec, SparseUNet, preset  # noqa: E402

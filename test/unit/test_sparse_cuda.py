@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparse_cases import CASES, TOLERANCE, Case, check, problem, results, submanifold
+from sparse_problems import CASES, TOLERANCE, Case, check, problem, results, submanifold
 from torch.profiler import ProfilerActivity, profile
 
 from condense_ros.models import BackboneConfig, InputSpec, SparseUNet

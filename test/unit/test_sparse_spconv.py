@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from sparse_cases import CASES, Case, check, problem, results
+from sparse_problems import CASES, Case, check, problem, results
 from torch import Tensor
 
 from condense_ros.sparse import SparseTensor, SubmanifoldConv3d

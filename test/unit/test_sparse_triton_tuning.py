@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sparse_cases import Case, submanifold
+from sparse_problems import Case, submanifold
 
 from condense_ros.errors import EnvironmentProblem
 from condense_ros.sparse.backends.triton_store import TunedTiles, cache_folder, path_of
