@@ -35,10 +35,10 @@ def measure(call: Callable[[], object], runs: int) -> str:
     return f"{min(times):8.1f} {statistics.median(times):8.1f}"
 
 
-def made_up_sweep() -> np.ndarray:
-    """32 beams x 1024 azimuths against the ground and two rows of facades 8 m away."""
-    elevation = np.radians(np.linspace(-25, 15, 32))[:, None]
-    azimuth = np.linspace(-np.pi, np.pi, 1024, endpoint=False)[None]
+def made_up_sweep(beams: int = 32, azimuths: int = 1024) -> np.ndarray:
+    """Beams against the ground and two rows of facades 8 m away."""
+    elevation = np.radians(np.linspace(-25, 15, beams))[:, None]
+    azimuth = np.linspace(-np.pi, np.pi, azimuths, endpoint=False)[None]
     rays = np.stack(
         [
             np.cos(elevation) * np.cos(azimuth),

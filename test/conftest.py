@@ -10,6 +10,9 @@ import pytest
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# without a GPU, Triton kernels run in its interpreter; it has to be said before Triton is imported
+if not any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/nvmap", "/dev/dxg")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _data_root() -> Path | None:

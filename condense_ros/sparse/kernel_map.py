@@ -66,6 +66,9 @@ class KernelMap:
         n_source, n_target: rows of the input and of the output.
         identity: index of the offset under which every row meets itself, or -1. The lists of pairs
             leave it out (its run is empty), the table has it.
+        symmetric: the pairs of offset K - 1 - k are those of offset k exchanged, as in submanifold
+            convolutions.
+        kept: what backends have derived from this map, by names of their own.
 
     Args:
         pairs, table: one of the two forms.
@@ -80,11 +83,14 @@ class KernelMap:
         *,
         pairs: Pairs | None = None,
         table: Tensor | None = None,
+        symmetric: bool = False,
     ) -> None:
         if (pairs is None) == (table is None):
             raise ValueError("give pairs or a table")
         self.kernel_size, self.identity = kernel_size, identity
         self.n_source, self.n_target = n_source, n_target
+        self.symmetric = symmetric
+        self.kept: dict[object, object] = {}
         if pairs is not None:
             self.pairs = pairs
         if table is not None:
@@ -155,12 +161,15 @@ class KernelMap:
             self.identity,
             pairs=self.pairs.exchanged() if have else None,
             table=None if have else self._exchanged_table(),
+            symmetric=self.symmetric,
         )
         # each is the other's transpose: forward and backward share what either has made
         other.__dict__["transposed"] = self
         return other
 
     def _exchanged_table(self) -> Tensor:
+        if self.symmetric:
+            return self.table.flip(0)
         # without leaving the device: rows that are missing write into a column that is cut off
         k, n = self.kernel_size, self.n_source
         table = torch.full((k, n + 1), -1, dtype=torch.int32, device=self.table.device)
@@ -173,4 +182,5 @@ class KernelMap:
 def identity_map(rows: int, device: torch.device | str = "cpu") -> KernelMap:
     """The map of a 1x1x1 kernel: every row meets itself."""
     empty = torch.empty(0, dtype=torch.int32, device=device)
-    return KernelMap(1, rows, rows, 0, pairs=Pairs(empty, empty, (0,), True, True))
+    pairs = Pairs(empty, empty, (0,), True, True)
+    return KernelMap(1, rows, rows, 0, pairs=pairs, symmetric=True)

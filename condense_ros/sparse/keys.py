@@ -13,12 +13,13 @@ from torch import Tensor
 
 from condense_ros.errors import SparseError
 
-_BITS = 17
-_BIAS = 1 << (_BITS - 1)
+#: bits of a coordinate, and what is added to make it positive
+BITS = 17
+BIAS = 1 << (BITS - 1)
 #: farthest voxel, in voxels per axis, that a kernel may reach
 MARGIN = 64
 #: coordinates lie in [-COORDINATE_LIMIT, COORDINATE_LIMIT]
-COORDINATE_LIMIT = _BIAS - MARGIN - 1
+COORDINATE_LIMIT = BIAS - MARGIN - 1
 #: batch elements lie in [0, BATCH_LIMIT)
 BATCH_LIMIT = 1 << 12
 
@@ -28,22 +29,22 @@ def pack(coords: Tensor) -> Tensor:
     c = coords.long()
     key = c[:, 0]
     for axis in (1, 2, 3):
-        key = (key << _BITS) + (c[:, axis] + _BIAS)
+        key = (key << BITS) + (c[:, axis] + BIAS)
     return key
 
 
 def unpack(keys: Tensor) -> Tensor:
     """The inverse of `pack`: (N, 4) int32."""
     coords = torch.empty(len(keys), 4, dtype=torch.int32, device=keys.device)
-    coords[:, 0] = keys >> (3 * _BITS)
-    for axis, shift in ((1, 2 * _BITS), (2, _BITS), (3, 0)):
-        coords[:, axis] = ((keys >> shift) & ((1 << _BITS) - 1)) - _BIAS
+    coords[:, 0] = keys >> (3 * BITS)
+    for axis, shift in ((1, 2 * BITS), (2, BITS), (3, 0)):
+        coords[:, axis] = ((keys >> shift) & ((1 << BITS) - 1)) - BIAS
     return coords
 
 
 def offset_key(dx: int, dy: int, dz: int) -> int:
     """What to add to a key to reach the voxel (dx, dy, dz) away."""
-    return (((dx << _BITS) + dy) << _BITS) + dz
+    return (((dx << BITS) + dy) << BITS) + dz
 
 
 def check_range(coords: Tensor) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from condense_ros.errors import SparseError
 from condense_ros.sparse import keys as _keys
 from condense_ros.sparse import native_maps, search
-from condense_ros.sparse.backends.switch import native_for
+from condense_ros.sparse.backends.switch import native_for, triton_for
 from condense_ros.sparse.kernel_map import KernelMap, Pairs
 from condense_ros.sparse.search import Triple
 
@@ -295,27 +295,38 @@ def _table_in_rows(table: Tensor, source: Level, target: Level) -> Tensor:
     return table.int()
 
 
+def _lookup_table(
+    keys: Tensor, queries: Tensor, first: Triple, kernel: Triple, dilation: Triple
+) -> Tensor:
+    by_triton = triton_for(keys)
+    if by_triton is not None:
+        return by_triton.lookup_table(keys, queries, first, kernel, dilation)
+    return search.lookup_table(keys, queries, search.key_shifts(first, kernel, dilation))
+
+
 def _submanifold(level: Level, kernel: Triple, dilation: Triple) -> KernelMap:
     x, y, z = (-d * (k // 2) for k, d in zip(kernel, dilation, strict=True))
     first: Triple = (x, y, z)
     _check_reach(first, kernel, (0, 0, 0), dilation)
     k, n = kernel[0] * kernel[1] * kernel[2], len(level)
     if level.keys.device.type != "cpu":
-        shifts = search.key_shifts(first, kernel, dilation)
-        table = search.lookup_table(level.keys, level.keys, shifts)
-        return KernelMap(k, n, n, k // 2, table=_table_in_rows(table, level, level))
+        table = _lookup_table(level.keys, level.keys, first, kernel, dilation)
+        table = _table_in_rows(table, level, level)
+        return KernelMap(k, n, n, k // 2, table=table, symmetric=True)
     native = native_for(level.keys)
     if native is not None:
         pairs = native_maps.half_kernel(native, level.keys, kernel, dilation)
     else:
         pairs = search.half_kernel(level.keys, kernel, dilation)
-    return KernelMap(k, n, n, k // 2, pairs=_in_rows(pairs, level, level))
+    return KernelMap(k, n, n, k // 2, pairs=_in_rows(pairs, level, level), symmetric=True)
 
 
 def _tiled(fine: Level, coarse: Level, parents: Tensor, factor: Triple) -> KernelMap:
     k, n, m = factor[0] * factor[1] * factor[2], len(fine), len(coarse)
     if fine.keys.device.type != "cpu":
-        table = search.tiled_table(fine.keys, parents, factor, m)
+        by_triton = triton_for(fine.keys)
+        tiled_table = by_triton.tiled_table if by_triton else search.tiled_table
+        table = tiled_table(fine.keys, parents, factor, m)
         return KernelMap(k, n, m, table=_table_in_rows(table, fine, coarse))
     native = native_for(fine.keys)
     if native is not None:
@@ -330,12 +341,11 @@ def _strided(
 ) -> KernelMap:
     _check_reach(first, kernel, factor, dilation)
     corner = _keys.unpack(coarse.keys)
-    corner[:, 1:] *= torch.tensor(factor, dtype=torch.int32, device=corner.device)
+    corner[:, 1:] *= search.on_device(factor, corner.device)
     queries = _keys.pack(corner)
     k, n, m = kernel[0] * kernel[1] * kernel[2], len(fine), len(coarse)
     if queries.device.type != "cpu":
-        shifts = search.key_shifts(first, kernel, dilation)
-        table = search.lookup_table(fine.keys, queries, shifts)
+        table = _lookup_table(fine.keys, queries, first, kernel, dilation)
         return KernelMap(k, n, m, table=_table_in_rows(table, fine, coarse))
     native = native_for(queries)
     if native is not None:

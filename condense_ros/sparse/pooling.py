@@ -15,7 +15,9 @@ def _sum(values: Tensor, x: SparseTensor) -> Tensor:
 
 
 def _mean(values: Tensor, x: SparseTensor) -> Tensor:
-    count = torch.bincount(x.coords[:, 0].long(), minlength=x.batch_size).clamp(min=1)
+    # not bincount, which waits for a GPU to learn the highest row
+    rows = x.coords[:, 0].long()
+    count = rows.new_zeros(x.batch_size).index_add(0, rows, torch.ones_like(rows)).clamp(min=1)
     return _sum(values, x) / count[:, None].to(values.dtype)
 
 

@@ -6,6 +6,7 @@ Functions take sorted keys and give positions in them; `maps.MapCache` turns pos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -15,6 +16,12 @@ from condense_ros.sparse import keys as _keys
 from condense_ros.sparse.kernel_map import Pairs
 
 Triple = tuple[int, int, int]
+
+
+@lru_cache(maxsize=256)
+def on_device(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Constants as an int64 tensor, sent to a GPU once and without waiting for it."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
 def unique(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +38,7 @@ def unique(keys: Tensor) -> tuple[Tensor, Tensor]:
 def parent_keys(keys: Tensor, factor: Triple) -> Tensor:
     """(N,) keys of the voxels `factor` times as large that hold the given ones."""
     coords = _keys.unpack(keys)
-    size = torch.tensor(factor, device=keys.device)
+    size = on_device(factor, keys.device)
     coords[:, 1:] = torch.div(coords[:, 1:], size, rounding_mode="floor")
     return _keys.pack(coords)
 
@@ -97,8 +104,7 @@ def lookup_table(keys: Tensor, queries: Tensor, shifts: Sequence[int]) -> Tensor
     if not len(keys):
         shape = (len(shifts), len(queries))
         return torch.full(shape, -1, dtype=torch.int32, device=keys.device)
-    # shifts travel as one tensor: one copy to the device, whatever the kernel
-    wanted = queries + torch.tensor(shifts, device=keys.device)[:, None]
+    wanted = queries + on_device(tuple(shifts), keys.device)[:, None]
     place = torch.searchsorted(keys, wanted)
     found = keys[place.clamp(max=len(keys) - 1)] == wanted
     return torch.where(found, place, -1).int()
@@ -106,7 +112,7 @@ def lookup_table(keys: Tensor, queries: Tensor, shifts: Sequence[int]) -> Tensor
 
 def tiled(keys: Tensor, parents: Tensor, factor: Triple) -> Pairs:
     """Pairs where kernel = stride: every voxel has one parent, its place in it is the offset."""
-    size = torch.tensor(factor, device=keys.device)
+    size = on_device(factor, keys.device)
     local = _keys.unpack(keys)[:, 1:].long() % size
     offset = (local[:, 0] * factor[1] + local[:, 1]) * factor[2] + local[:, 2]
     order = torch.sort(offset, stable=True).indices
@@ -116,7 +122,7 @@ def tiled(keys: Tensor, parents: Tensor, factor: Triple) -> Pairs:
 
 def tiled_table(keys: Tensor, parents: Tensor, factor: Triple, n_coarse: int) -> Tensor:
     """The same as a table (K, n_coarse), without a synchronisation."""
-    size = torch.tensor(factor, device=keys.device)
+    size = on_device(factor, keys.device)
     local = _keys.unpack(keys)[:, 1:].long() % size
     offset = (local[:, 0] * factor[1] + local[:, 1]) * factor[2] + local[:, 2]
     shape = (factor[0] * factor[1] * factor[2], n_coarse)

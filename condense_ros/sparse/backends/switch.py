@@ -10,16 +10,34 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 from torch import Tensor
 
 from condense_ros.errors import ConfigError
 from condense_ros.sparse.native_library import NativeLibrary, library
 
+Triple = tuple[int, int, int]
+
 #: every backend by name, and where it runs
 NAMES = ("auto", "torch", "cpu", "triton", "spconv", "spconv-triton")
 #: environment variable that sets the backend of a process
 VARIABLE = "CONDENSE_SPARSE_BACKEND"
+
+
+class TableMaker(Protocol):
+    """What `triton_maps` offers."""
+
+    def lookup_table(
+        self, keys: Tensor, queries: Tensor, first: Triple, kernel: Triple, dilation: Triple
+    ) -> Tensor:
+        """(K, M) int32 place of query + first + k * dilation among the keys, or -1."""
+        ...
+
+    def tiled_table(self, keys: Tensor, parents: Tensor, factor: Triple, n_coarse: int) -> Tensor:
+        """(K, n_coarse) int32: the voxel at each place of each parent, or -1."""
+        ...
+
 
 _everywhere: str | None = None
 _here: ContextVar[str | None] = ContextVar("condense_sparse_backend", default=None)
@@ -69,3 +87,19 @@ def native_for(tensor: Tensor) -> NativeLibrary | None:
     if tensor.device.type != "cpu" or backend_name() not in ("auto", "cpu"):
         return None
     return library()
+
+
+def triton_for(tensor: Tensor) -> TableMaker | None:
+    """The Triton kernels for tables where they should work on this tensor.
+
+    Not on the CPU, also not in Triton's interpreter: there the compiled library makes pairs.
+    """
+    if tensor.device.type != "cuda" or backend_name() not in ("auto", "triton"):
+        return None
+    from condense_ros.sparse.backends.triton_backend import device_problem
+
+    if device_problem(tensor.device):
+        return None
+    from condense_ros.sparse import triton_maps
+
+    return triton_maps
