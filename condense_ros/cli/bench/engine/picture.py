@@ -44,7 +44,7 @@ def draw_layers(result: dict[str, Any], out: str | Path) -> Path:
         axes.tick_params(length=0)
         set_title(axes, f"{row['backend']}, {row['dtype']}: {row['forward_ms']:.0f} ms")
     handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper right", ncols=3)
+    figure.legend(handles, labels, frameon=False, loc="outside lower right", ncols=3)
     figure.suptitle(
         f"{result['network']}, {result['cloud']} at {result['voxel_m']:g} m, "
         f"{result['voxels']} voxels, threads: {result['threads']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ def show(result: dict[str, Any], layers: bool = False, console: Console | None =
     Args:
         layers: also a table of layers for each row.
     """
-    console = console or Console()
+    # a file or a pipe has no width: columns must not be cut there
+    console = console or Console(width=None if sys.stdout.isatty() else 132)
     for line in head(result):
         console.print(line, highlight=False)
     console.print(_rows(result["rows"]))
