@@ -81,6 +81,10 @@ DEV = [
     "colcon-common-extensions",
 ]
 
+# kernels for GPUs, and their interpreter, in which they are tested without one. torch's CUDA builds
+# bring their own, of the version pinned here
+TRITON = ["triton; sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"]
+
 # only for tools/fuzz_decoders.py; there are wheels for Linux on x86_64
 FUZZ = ["atheris; platform_machine == 'x86_64'"]
 
@@ -165,7 +169,13 @@ setup(
         (f"share/{NAME}/config/rigs", sorted(glob("config/rigs/*.yaml"))),
     ],
     install_requires=["setuptools", *CORE],
-    extras_require={"ros": ROS, "interfaces": INTERFACES, "dev": DEV, "fuzz": FUZZ},
+    extras_require={
+        "ros": ROS,
+        "interfaces": INTERFACES,
+        "dev": [*DEV, *TRITON],
+        "fuzz": FUZZ,
+        "triton": TRITON,
+    },
     ext_modules=[NATIVE],
     cmdclass={"build_ext": BuildNative},
     zip_safe=False,

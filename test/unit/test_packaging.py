@@ -126,9 +126,9 @@ def test_ros_packages_the_nodes_import_are_dependencies() -> None:
 
 def test_every_requirement_is_pinned() -> None:
     pinned = pins()
-    for group in ("CORE", "ROS", "INTERFACES", "DEV"):
+    for group in ("CORE", "ROS", "INTERFACES", "DEV", "TRITON"):
         for requirement in setup_value(group):  # type: ignore[attr-defined]
-            name = normal(requirement.split("[")[0])
+            name = normal(Requirement(requirement).name)
             assert name in pinned, f"{requirement} of {group} has no pin in constraints.txt"
 
 

@@ -56,6 +56,19 @@ def sparse() -> Finding:
             f"torch alone, several times slower: {native_library.problem()}",
             "install a C++ compiler and this package again (`make env`, or colcon build)",
         )
+    import torch
+
+    from condense_ros.sparse.backends.triton_backend import device_problem
+
+    if torch.cuda.is_available():
+        problem = device_problem(torch.device("cuda", torch.cuda.current_device()))
+        if problem:
+            return Finding(
+                "sparse convolutions",
+                "warning",
+                f"on the GPU torch alone, several times slower: {problem}",
+                "use a CUDA build of torch, which brings Triton, and install a C compiler",
+            )
     return Finding("sparse convolutions", "ok", f"compiled kernels: {native.instruction_set}")
 
 
