@@ -230,4 +230,8 @@ def map_form(backend: str) -> Callable[[KernelMap], object]:
         return lambda m: m.pairs.by_target.starts
     if backend == "torch":
         return lambda m: m.runs
+    if backend == "triton":
+        from condense_ros.sparse.backends.triton_plan import plan_of
+
+        return plan_of
     return lambda m: m.table

@@ -184,6 +184,8 @@ def _possible(
 
 
 def _problem(backend: str, device: torch.device, dtype: torch.dtype) -> str:
+    if backend == "triton" and device.type == "cpu":
+        return "works on CUDA devices; times of Triton's interpreter on the CPU would mean nothing"
     try:
         return choose.backend(backend).problem(device, dtype)
     except ModuleNotFoundError as error:
