@@ -60,6 +60,17 @@ def test_equals_reference(name: str, dtype: torch.dtype, case: Case) -> None:
     check(backend(name), case, dtype, DEVICE, tolerance=loose)
 
 
+def test_nan_stays_nan_through_the_rectifier() -> None:
+    """The interpreter's maximum keeps NaN, a GPU's does not: only here a mistake would show."""
+    usable("triton", torch.float32)
+    p = problem(LARGE, torch.float32, DEVICE)
+    p.x[5, 3] = torch.nan
+    got = backend("triton").forward(p.x, p.weight, p.kernel_map, p.epilogue)
+    want = backend("torch").forward(p.x, p.weight, p.kernel_map, p.epilogue)
+    assert want.isnan().any()
+    assert torch.equal(got.isnan(), want.isnan())
+
+
 @pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
 def test_tensor_core_float32(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usable("triton", torch.float32)

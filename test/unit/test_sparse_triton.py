@@ -325,10 +325,10 @@ def test_a_network_equals_the_reference() -> None:
     features = torch.randn(len(coords), net.in_channels)
     outputs, gradients = [], []
     for name in ("torch", "triton"):
+        with use_backend(name), torch.no_grad():
+            outputs.append(net.eval()(SparseTensor(features, coords)).features)
+    for name in ("torch", "triton"):
         with use_backend(name):
-            net.eval()
-            with torch.no_grad():
-                outputs.append(net(SparseTensor(features, coords)).features)
             net.train().zero_grad()
             net(SparseTensor(features, coords)).features.square().mean().backward()
             gradients.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
