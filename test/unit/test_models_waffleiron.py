@@ -136,6 +136,28 @@ def test_layers_equal_their_formulas(rng: np.random.Generator) -> None:
     torch.testing.assert_close(channel(got, rows, 1), want)
 
 
+def test_the_network_is_its_embedding_and_its_layers_in_turn(rng: np.random.Generator) -> None:
+    net, voxels = network(), batch(rng, 90, 60)
+    rows = voxels.coords[:, 0].long()
+
+    def normal(t: Tensor) -> Tensor:
+        return (t - t.mean(0)) / (t.var(0, correction=0) + 1e-5).sqrt()
+
+    x = normal(voxels.features)
+    around = nearest_neighbours(voxels.positions, rows, 5)
+    steps = torch.cat([x[around[n]] - x[n] for n in range(len(x))])
+    _, first, _, _, second = net.embed.neighbour
+    hidden = torch.relu(normal(normal(steps) @ first.weight.t()))  # type: ignore[operator]
+    near = (hidden @ second.weight.t()).view(len(x), 5, 12).amax(1)  # type: ignore[operator]
+    own = x @ net.embed.point.weight.t() + net.embed.point.bias
+    tokens = torch.cat([own, near], 1) @ net.embed.merge.weight.t() + net.embed.merge.bias
+    planes = net.projections(voxels.positions, rows, 2)
+    for i in range(4):
+        tokens = net.spatial[i](tokens, rows, planes[(0, 1, 2, 0)[i]])
+        tokens = net.channel[i](tokens, rows, 2)
+    torch.testing.assert_close(net(voxels), tokens)
+
+
 def test_permuting_voxels_permutes_features(rng: np.random.Generator) -> None:
     net, voxels = network().train(), batch(rng, 150, 90)
     out = net(voxels)

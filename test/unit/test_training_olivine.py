@@ -18,13 +18,14 @@ from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import ConfigError, DatasetError, TrainingError
 from condense_ros.frame import IGNORE, Frame
 from condense_ros.models import load_checkpoint
+from condense_ros.sparse import SparseTensor
 from condense_training.heads import PairHeads, projection_head
 from condense_training.losses import info_nce
 from condense_training.pair_labels import PngLabels, pixel_labels_of, point_labels_of
 from condense_training.pairs import rig_pairs, sample_features
 from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Batch, Recipe
-from condense_training.recipes import build_recipe, olivine
+from condense_training.recipes import build_recipe
 from condense_training.recipes.olivine import ABLATIONS, PRESETS
 from condense_training.trainer import TrainerConfig, _train_step, set_modes
 
@@ -319,8 +320,6 @@ def test_pairs_alone_are_info_nce(frames) -> None:
     torch.manual_seed(0)
     parts = recipe.build().eval()
     loss, terms = recipe.stages[1].loss(parts, batch)
-    from condense_ros.sparse import SparseTensor
-
     cloud = SparseTensor(batch["features"], batch["coords"], batch_size=2)
     voxels = parts["backbone"].net(cloud).features[batch["pair_voxel"]]
     maps = parts["image"](batch["views"])
@@ -440,7 +439,7 @@ def test_10_12_overfits_two_frames(frames) -> None:
         optimiser.param_groups[0]["lr"] = base * stage.schedule(step)
         _, _, terms, _ = _train_step(parts, stage, batch, optimiser)
     with torch.no_grad():  # in train mode: two frames are their own statistics
-        cloud = olivine.SparseTensor(batch["features"], batch["coords"], batch_size=2)
+        cloud = SparseTensor(batch["features"], batch["coords"], batch_size=2)
         rows = parts["backbone"].net(cloud).features[batch["pair_voxel"]]
         maps = parts["image"](batch["views"])
         targets = sample_features(maps, batch["pair_view"], batch["pair_uv"])

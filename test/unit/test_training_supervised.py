@@ -11,7 +11,7 @@ from training_scenes import small_drive
 
 from condense_ros.datasets import open_dataset
 from condense_ros.errors import TrainingError
-from condense_ros.models import load_checkpoint
+from condense_ros.models import load_checkpoint, other_presets
 from condense_training import PretrainConfig, pretrain
 from condense_training.evaluate.segmentation import evaluate_segmentation
 from condense_training.losses import lovasz_softmax
@@ -93,6 +93,27 @@ def test_labels_train_backbone_and_head(drives: Path, tmp_path: Path) -> None:
     # a dozen steps tell the commonest classes apart: always saying one would not
     commonest = confusion.counts.sum(1).max() / confusion.counts.sum()
     assert confusion.accuracy() > commonest
+
+
+@pytest.mark.parametrize("backbone", ["waffleiron-demo", "voxelnet"])
+def test_other_architectures_learn_from_labels(backbone: str, drives: Path, tmp_path: Path) -> None:
+    data = open_dataset(drives / "drive")
+    assert data.classes is not None
+    settings = {**TINY, "backbone": backbone, "voxel_size_m": 0.3, "classes": len(data.classes)}
+    config = PretrainConfig(
+        recipe="supervised",
+        preset="demo",
+        settings=settings,
+        trainer=TrainerConfig(progress=False),
+    )
+    checkpoint = load_checkpoint(pretrain([drives / "drive"], tmp_path / "run", config))
+    assert checkpoint.backbone.architecture == backbone.removesuffix("-demo")
+    # the recipe's input, in the box of the preset
+    assert checkpoint.backbone.input.voxel_size_m == 0.3
+    assert checkpoint.backbone.input.box_m == other_presets[backbone].input.box_m
+    (stage,) = checkpoint.metadata["stages"].values()
+    assert stage["loss_last"] < stage["loss_first"]
+    assert evaluate_segmentation(checkpoint, [data[0]]).counts.sum() > 1000
 
 
 def test_voxels_carry_the_label_of_most_points(drives: Path) -> None:

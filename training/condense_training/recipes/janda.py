@@ -20,9 +20,9 @@ from torch.nn import functional
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError
 from condense_ros.frame import CameraImage, Frame
-from condense_ros.models import Backbone, InputSpec, build_backbone
-from condense_ros.sparse import SparseTensor
+from condense_ros.models import Backbone, InputSpec, build_backbone, preset
 from condense_training.augment import CloudAugmentation, augment_cloud, augment_colours
+from condense_training.clouds import cloud_arrays, stack_clouds, voxels_of
 from condense_training.crops import Crop, centre_crop, match_crops, random_crop, whole_image
 from condense_training.heads import projection_head
 from condense_training.losses import info_nce
@@ -186,8 +186,7 @@ def lift_sample(
         return None
     return {
         "image": view.cut(image.pixels).transpose(2, 0, 1),
-        "coords": voxels.coords.numpy(),
-        "features": voxels.features.numpy(),
+        **cloud_arrays(voxels),
         "pair_voxel": rows[chosen],
         "pair_uv": uv[chosen],
     }
@@ -197,22 +196,18 @@ def lift_collate(samples: Sequence[Sample]) -> Batch:
     """Stacks images (smaller ones padded), clouds and pairs; pair_voxel counts batch rows."""
     height, width = np.max([sample["image"].shape[1:] for sample in samples], axis=0)
     images = torch.zeros(len(samples), 3, int(height), int(width), dtype=torch.uint8)
-    coords, pair_voxel, pair_image = [], [], []
+    pair_voxel, pair_image = [], []
     rows = 0
     for i, sample in enumerate(samples):
         _, h, w = sample["image"].shape
         images[i, :, :h, :w] = torch.from_numpy(np.ascontiguousarray(sample["image"]))
-        shifted = sample["coords"].copy()
-        shifted[:, 0] = i
-        coords.append(shifted)
         pair_voxel.append(sample["pair_voxel"] + rows)
         pair_image.append(np.full(len(sample["pair_voxel"]), i))
-        rows += len(shifted)
+        rows += len(sample["coords"])
     uv = np.concatenate([sample["pair_uv"] for sample in samples])
     return {
         "images": images,
-        "coords": torch.from_numpy(np.concatenate(coords)),
-        "features": torch.from_numpy(np.concatenate([sample["features"] for sample in samples])),
+        **stack_clouds(samples),
         "pair_voxel": torch.from_numpy(np.concatenate(pair_voxel)),
         "pair_image": torch.from_numpy(np.concatenate(pair_image)),
         "pair_uv": torch.from_numpy(uv.astype(np.float32)),
@@ -225,8 +220,8 @@ def lift_features(parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
         maps = parts["image"](batch["images"])
         targets = sample_features(maps, batch["pair_image"], batch["pair_uv"])
     backbone = cast(Backbone, parts["backbone"])
-    cloud = SparseTensor(batch["features"], batch["coords"], batch_size=len(batch["images"]))
-    points = parts["head"](backbone.net(cloud).features[batch["pair_voxel"]])
+    cloud = voxels_of(batch, backbone.input, len(batch["images"]))
+    points = parts["head"](backbone(cloud)[batch["pair_voxel"]])
     return points, targets
 
 
@@ -300,12 +295,14 @@ def build_recipe(config: JandaConfig) -> Recipe:
         ConfigError: values that do not fit together.
     """
     _check(config)
-    spec = InputSpec(
+    given = InputSpec(
         voxel_size_m=config.voxel_size_m,
         max_range_m=config.max_range_m,
         features=config.inputs,
         intensity_scale=config.intensity_scale,
     )
+    # a network with a box of its own limits what it is shown
+    spec = preset(config.backbone, given).input
 
     def build() -> Parts:
         image = build_image_network(config)

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from condense_ros.errors import TrainingError
 from condense_ros.frame import IGNORE, Frame
-from condense_ros.models import Backbone, InputSpec, build_backbone
-from condense_ros.sparse import SparseTensor
+from condense_ros.models import Backbone, InputSpec, build_backbone, preset
 from condense_training.augment import CloudAugmentation, augment_cloud
+from condense_training.clouds import cloud_arrays, stack_clouds, voxels_of
 from condense_training.heads import PairHeads, projection_head
 from condense_training.losses import (
     VmfStatistics,
@@ -110,8 +110,7 @@ def sample(
     xy = frame.cloud.xyz[views.pairs.point[chosen], :2].astype(np.float64)
     return {
         "views": views.pixels(frame).transpose(0, 3, 1, 2),
-        "coords": voxels.coords.numpy(),
-        "features": voxels.features.numpy(),
+        **cloud_arrays(voxels),
         "pair_voxel": rows[chosen],
         "pair_view": views.pairs.image[chosen],
         "pair_uv": views.pairs.uv[chosen],
@@ -122,15 +121,12 @@ def sample(
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch; `pair_voxel` and `pair_view` count rows and views of the batch."""
-    coords, voxel, view = [], [], []
+    voxel, view = [], []
     rows = views = 0
-    for number, one in enumerate(samples):
-        shifted = one["coords"].copy()
-        shifted[:, 0] = number
-        coords.append(shifted)
+    for one in samples:
         voxel.append(one["pair_voxel"] + rows)
         view.append(one["pair_view"] + views)
-        rows += len(shifted)
+        rows += len(one["coords"])
         views += len(one["views"])
 
     def joined(name: str) -> Tensor:
@@ -138,8 +134,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
     return {
         "views": joined("views"),
-        "coords": torch.from_numpy(np.concatenate(coords)),
-        "features": joined("features"),
+        **stack_clouds(samples),
         "pair_voxel": torch.from_numpy(np.concatenate(voxel)),
         "pair_view": torch.from_numpy(np.concatenate(view)),
         "pair_uv": joined("pair_uv").float(),
@@ -169,8 +164,7 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
     with torch.no_grad():
         maps = parts["image"](batch["views"])
     clouds = int(batch["coords"][:, 0].max()) + 1
-    cloud = SparseTensor(batch["features"], batch["coords"], batch_size=clouds)
-    voxels = backbone.net(cloud).features
+    voxels = backbone(voxels_of(batch, backbone.input, clouds))
 
     def draw(strategy: str, ignored: int | None) -> Tensor:
         return sample_pairs(
@@ -300,12 +294,14 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         labels_of = partial(pixel_labels_of, source=source)
     elif config.labels == "truth":
         labels_of = partial(point_labels_of, classes=config.classes, noise=config.label_noise)
-    spec = InputSpec(
+    given = InputSpec(
         voxel_size_m=config.voxel_size_m,
         max_range_m=config.max_range_m,
         features=config.inputs,
         intensity_scale=config.intensity_scale,
     )
+    # a network with a box of its own limits what it is shown
+    spec = preset(config.backbone, given).input
     teacher = _teacher_config(config)
 
     def build() -> Parts:

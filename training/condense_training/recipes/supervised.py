@@ -20,9 +20,9 @@ from torch.nn import functional
 from condense_ros.config import parameter
 from condense_ros.errors import TrainingError
 from condense_ros.frame import IGNORE, Frame
-from condense_ros.models import Backbone, InputSpec, build_backbone
-from condense_ros.sparse import SparseTensor
+from condense_ros.models import Backbone, InputSpec, build_backbone, preset
 from condense_training.augment import CloudAugmentation, augment_cloud
+from condense_training.clouds import cloud_arrays, stack_clouds, voxels_of
 from condense_training.losses import lovasz_softmax
 from condense_training.optimisers import build_optimiser
 from condense_training.recipe import Batch, Parts, Recipe, Sample, Stage
@@ -92,22 +92,15 @@ def sample(
     ).reshape(-1, config.classes)
     winner = np.where(votes.any(axis=1), votes.argmax(axis=1), IGNORE)
     return {
-        "coords": voxels.coords.numpy(),
-        "features": voxels.features.numpy(),
+        **cloud_arrays(voxels),
         "labels": winner,
     }
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stacks clouds; the batch number is the first coordinate."""
-    coords = []
-    for number, one in enumerate(samples):
-        shifted = one["coords"].copy()
-        shifted[:, 0] = number
-        coords.append(shifted)
     return {
-        "coords": torch.from_numpy(np.concatenate(coords)),
-        "features": torch.from_numpy(np.concatenate([one["features"] for one in samples])),
+        **stack_clouds(samples),
         "labels": torch.from_numpy(np.concatenate([one["labels"] for one in samples])),
     }
 
@@ -116,8 +109,7 @@ def loss(config: SupervisedConfig, parts: Parts, batch: Batch) -> tuple[Tensor, 
     """Cross-entropy over voxels, plus Lovász-softmax."""
     backbone = cast(Backbone, parts["backbone"])
     clouds = int(batch["coords"][:, 0].max()) + 1
-    cloud = SparseTensor(batch["features"], batch["coords"], batch_size=clouds)
-    logits = parts["head"](backbone.net(cloud).features)
+    logits = parts["head"](backbone(voxels_of(batch, backbone.input, clouds)))
     labels = batch["labels"]
     value = functional.cross_entropy(logits, labels, ignore_index=IGNORE)
     if config.lovasz:
@@ -134,12 +126,14 @@ def build_recipe(config: SupervisedConfig) -> Recipe:
     Raises:
         ConfigError: an unknown backbone, optimiser or schedule.
     """
-    spec = InputSpec(
+    given = InputSpec(
         voxel_size_m=config.voxel_size_m,
         max_range_m=config.max_range_m,
         features=config.inputs,
         intensity_scale=config.intensity_scale,
     )
+    # a network with a box of its own limits what it is shown
+    spec = preset(config.backbone, given).input
 
     def build() -> Parts:
         backbone = build_backbone(config.backbone, spec)
