@@ -241,9 +241,12 @@ def test_class_contrast_is_the_formula(seed, n, classes, chunk_rows, temperature
     q, k = paired(n, 5, seed)
     labels = torch.from_numpy(np.random.default_rng(seed).integers(-3, classes - 3, n))
     same = (labels[:, None] == labels[None]).double()
-    expected = written_out(q, k, same, temperature).mean()
+    weights = torch.linspace(0.2, 1, n, dtype=torch.float64)
+    expected = (weights * written_out(q, k, same, temperature)).sum()
     wanted = torch.autograd.grad(expected, (q, k))
-    loss = class_contrast(q, k, labels, temperature=temperature, chunk_rows=chunk_rows)
+    loss = class_contrast(
+        q, k, labels, temperature=temperature, weights=weights, chunk_rows=chunk_rows
+    )
     torch.testing.assert_close(loss, expected)
     for a, b in zip(wanted, torch.autograd.grad(loss, (q, k)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-6)

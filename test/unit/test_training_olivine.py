@@ -230,6 +230,7 @@ def test_every_demo_preset_builds(name: str, tmp_path) -> None:
     [
         ({"labels": "folder"}, "label_folder"),
         ({"labels": "none"}, "table6_labels_none"),
+        ({"label_folder": "somewhere"}, "labels=folder"),
         ({"labels": "some"}, "none, folder, truth"),
         ({"heads": "one"}, "decoupled, shared"),
         ({"sampling": "all"}, "uniform, density"),
@@ -272,6 +273,24 @@ def test_samples_hold_true_pairs(frames) -> None:
         assert set(np.unique(one["pair_label"])) <= {*range(16), IGNORE}
     again = recipe.stages[1].sample(frame, np.random.default_rng(seed))
     assert all(np.array_equal(one[key], again[key]) for key in one)
+
+
+def test_10_8_a_sample_keeps_the_label_of_each_pair(frames) -> None:
+    """Labels that tell a pair's distance still do when views are drawn and voxels made."""
+
+    def by_distance(frame: Frame, pairs) -> np.ndarray:
+        return (np.hypot(*frame.cloud.xyz[pairs.point, :2].T.astype(float)) // 2).astype(np.uint8)
+
+    recipe = recipe_of(classes=100, max_range_m=30.0)
+    config = replace(PRESETS["demo"], **{**TINY, "classes": 100, "max_range_m": 30.0})
+    spec = recipe.build()["backbone"].input
+    seen = set()
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        one = olivine.sample(config, spec, by_distance, frames[seed % 4], rng)
+        np.testing.assert_array_equal(one["pair_label"], one["pair_distance_m"] // 2)
+        seen |= set(one["pair_label"])
+    assert len(seen) > 3
 
 
 def test_batches_number_views_and_voxels_through(frames) -> None:

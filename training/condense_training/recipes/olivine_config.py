@@ -155,6 +155,11 @@ def check(config: OlivineConfig) -> None:
             "labels=folder, but no label_folder is named",
             "set label_folder, or labels=truth for labelled data, or labels=none without classes",
         )
+    if config.label_folder and config.labels != "folder":
+        raise ConfigError(
+            f"a label_folder is named, but labels={config.labels} does not read it",
+            "set labels=folder, or leave label_folder out",
+        )
     of_classes = config.class_weight + config.consistency_weight
     if not config.uses_labels and (of_classes or config.sampling != "uniform"):
         raise ConfigError(
