@@ -1,0 +1,87 @@
+"""Checkpoints of a few hundred kilobytes with random weights, in the layout of the hub.
+
+They are made from the architectures' own configuration classes and loaded by the code that loads
+published weights. What they say is noise: tests check what is done with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+WORDS = (
+    *("car", "van", "truck", "bus", "road", "street", "tree", "bush", "person", "traffic", "cone"),
+    *("sign", "side", "##walk", "building", "grass", "pole", "barrier", "bicycle", "motorcycle"),
+    *("pedestrian", "sidewalk", "terrain", "vegetation"),
+)
+
+
+def word_tokenizer(folder: Path) -> None:
+    """BERT's tokenizer with its special ids and a few words."""
+    transformers = pytest.importorskip("transformers")
+    vocabulary = {f"[unused{i}]": i for i in range(1100)}
+    names = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
+    names |= {".": 1012, "?": 1029} | {word: 1040 + i for i, word in enumerate(WORDS)}
+    by_id = {i: token for token, i in vocabulary.items()} | {i: t for t, i in names.items()}
+    tokenizer = transformers.BertTokenizer(vocab={token: i for i, token in by_id.items()})
+    tokenizer.save_pretrained(folder)
+
+
+def grounding_dino(folder: Path, seed: int = 0, kind: str = "GroundingDino") -> Path:
+    """Grounding DINO or MM-Grounding-DINO with one layer of everything."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    backbone = transformers.SwinConfig(
+        image_size=64, embed_dim=8, depths=[1, 1, 1], num_heads=[1, 1, 1], window_size=4,
+        out_features=["stage1", "stage2", "stage3"],
+    )  # fmt: skip
+    text = transformers.BertConfig(
+        vocab_size=1100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1,
+        encoder_ffn_dim=32, encoder_attention_heads=2, decoder_layers=2, decoder_ffn_dim=32,
+        decoder_attention_heads=2, num_queries=20, num_feature_levels=4, encoder_n_points=2,
+        decoder_n_points=2,
+    )  # fmt: skip
+    network = getattr(transformers, f"{kind}ForObjectDetection")(config)
+    network.save_pretrained(folder)
+    processor = transformers.GroundingDinoImageProcessorPil(
+        size={"shortest_edge": 64, "longest_edge": 128}
+    )
+    processor.save_pretrained(folder)
+    word_tokenizer(folder)
+    return folder
+
+
+def sam(folder: Path, seed: int = 0, kind: str = "Sam") -> Path:
+    """SAM or SAM-HQ for images of 64 pixels."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    vision = getattr(transformers, f"{kind}VisionConfig")(
+        hidden_size=16, output_channels=16, num_hidden_layers=2, num_attention_heads=2,
+        image_size=64, patch_size=8, window_size=4, global_attn_indexes=[1], mlp_dim=16,
+        num_pos_feats=8,
+    )  # fmt: skip
+    prompt = getattr(transformers, f"{kind}PromptEncoderConfig")(
+        hidden_size=16, image_size=64, patch_size=8, mask_input_channels=4
+    )
+    more = {"vit_dim": 16} if kind == "SamHQ" else {}
+    decoder = getattr(transformers, f"{kind}MaskDecoderConfig")(
+        hidden_size=16, mlp_dim=16, num_hidden_layers=2, num_attention_heads=2,
+        iou_head_hidden_dim=16, **more,
+    )  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=prompt.to_dict(),
+        mask_decoder_config=decoder.to_dict(),
+    )
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    processor = transformers.SamImageProcessorPil(
+        size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}
+    )
+    processor.save_pretrained(folder)
+    return folder
