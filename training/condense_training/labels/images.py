@@ -77,6 +77,7 @@ class DatasetImages:
         self, path: Path, dataset: Dataset, stride: int = 1, limit: int | None = None
     ) -> None:
         self.path, self.dataset = path, dataset
+        self.selection = stride, limit
         self._rows = list(range(0, len(dataset), stride))[:limit]
 
     def __len__(self) -> int:
