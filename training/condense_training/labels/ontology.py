@@ -107,9 +107,7 @@ class LabelOntology:
     def prompts(self) -> tuple[Prompt, ...]:
         """Every phrase with the id of its class."""
         return tuple(
-            Prompt(text, number)
-            for number, one in enumerate(self.classes)
-            for text in one.prompts
+            Prompt(text, number) for number, one in enumerate(self.classes) for text in one.prompts
         )
 
     @cached_property

@@ -58,7 +58,9 @@ def _seeds(lab: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray
     """(rows * columns, 5) centres (L, a, b, y, x) on a grid, moved off edges within 3x3 pixels."""
     height, width = lab.shape[:2]
     along = [
-        sum(np.diff(lab, axis=axis, append=lab.take([-1], axis=axis))[..., k] ** 2 for k in range(3))
+        sum(
+            np.diff(lab, axis=axis, append=lab.take([-1], axis=axis))[..., k] ** 2 for k in range(3)
+        )
         for axis in (0, 1)
     ]
     gradient = np.asarray(along[0] + along[1])

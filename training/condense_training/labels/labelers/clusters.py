@@ -229,5 +229,3 @@ def _load(path: Path, fingerprint: Mapping[str, Any] | None, features: PieceFeat
             "use another --out, or the same settings",
         )
     return groups
-
-

@@ -9,6 +9,9 @@ from condense_ros.errors import ConfigError
 from condense_training.labels.images import ImageSource
 from condense_training.labels.ontology import LabelOntology
 
+#: of labelers that need names
+DEFAULT = "nuscenes_16"
+
 
 @dataclass(frozen=True)
 class LabelerContext:
@@ -29,20 +32,14 @@ class LabelerContext:
     progress: bool = False
 
     def need_ontology(self) -> LabelOntology:
-        """The ontology.
-
-        Raises:
-            ConfigError: none was named.
-        """
-        if self.ontology is None:
-            raise ConfigError("this labeler needs an ontology", "add --ontology nuscenes_16")
-        return self.ontology
+        """The ontology, nuscenes_16 where none was named."""
+        return self.ontology or LabelOntology.load(DEFAULT)
 
     def need_prompts(self) -> LabelOntology:
-        """The ontology, which has at least one prompt.
+        """The same, with at least one prompt.
 
         Raises:
-            ConfigError: none was named, or none of its classes has a prompt.
+            ConfigError: none of its classes has a prompt.
         """
         ontology = self.need_ontology()
         if not ontology.prompts:

@@ -47,6 +47,12 @@ class GroundedLabeler:
             **self._settings,
         }
 
+    def close(self) -> None:
+        """Ends what detector and masker have started."""
+        for part in (self._detector, self._masker):
+            if hasattr(part, "close"):
+                part.close()
+
     def label(self, image: SourceImage) -> LabelImage:
         """Labels of one image; no box at all is a valid answer: no class anywhere.
 

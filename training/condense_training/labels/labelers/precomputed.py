@@ -132,7 +132,9 @@ def folder_hash(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
+            digest.update(
+                f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode()
+            )
             with open(file, "rb") as content:
                 digest.update(content.read(65536))
     return digest.hexdigest()[:16]

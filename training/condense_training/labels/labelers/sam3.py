@@ -115,9 +115,7 @@ class Sam3Labeler:
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """(N, H, W) masks, (N,) scores, (N,) class ids of all prompts."""
         size = pixels.shape[:2]
-        square = Image.fromarray(pixels).resize(
-            (self._side, self._side), Image.Resampling.BILINEAR
-        )
+        square = Image.fromarray(pixels).resize((self._side, self._side), Image.Resampling.BILINEAR)
         values = torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)[None]
         values = (values.to(self._device).float() / 127.5 - 1).to(self._dtype)
         seen = self._network.get_vision_features(pixel_values=values)

@@ -111,9 +111,8 @@ class WorkerProcess:
             )
         answer = dict(json.loads(line))
         if not answer["ok"]:
-            raise LabelError(
-                f"the worker failed at {op!r}: {answer['error']}", "see docs/labels.md"
-            )
+            reason = " ".join(str(answer["error"]).split())[:300].rstrip(".")
+            raise LabelError(f"the worker failed at {op!r}: {reason}", "see docs/labels.md")
         return answer
 
     def _last_words(self) -> str:
@@ -123,7 +122,9 @@ class WorkerProcess:
         return lines[-1] if lines else f"exit status {self._process.returncode}"
 
     def close(self) -> None:
-        """Ends the process and removes what was exchanged."""
+        """Ends the process and removes what was exchanged; a second call does nothing."""
+        if self._errors.closed:
+            return
         if self._process.stdin is not None and not self._process.stdin.closed:
             try:
                 self._process.stdin.write('{"op": "end"}\n')
@@ -180,6 +181,10 @@ class _RemoteModels:
             special = {name: int(self._started[name]) for name in names}
             self._texts[key] = prompt_texts(key, ids.__getitem__, **special)
         return self._texts[key]
+
+    def close(self) -> None:
+        """Ends the worker; a second call does nothing."""
+        self._worker.close()
 
     def detect(self, pixels: npt.NDArray[np.uint8], prompts: Sequence[Prompt]) -> Detections:
         """Boxes in pixels, unsuppressed."""
@@ -265,7 +270,9 @@ def build(config: SegmentAnythingConfig, context: LabelerContext) -> GroundedLab
         models.texts(ontology.prompts)
     except LabelError as error:
         worker.close()
-        raise CheckpointError(error.problem, "check weights, configuration and environment") from None
+        raise CheckpointError(
+            error.problem, "check weights, configuration and environment"
+        ) from None
     except BaseException:
         worker.close()
         raise

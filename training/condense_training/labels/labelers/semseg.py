@@ -121,7 +121,10 @@ class SemsegLabeler:
         covered = None
         if "pixel_mask" in inputs:
             tensors["pixel_mask"] = inputs["pixel_mask"].to(self._device)
-            rows, columns = inputs["pixel_mask"][0].any(1).sum(), inputs["pixel_mask"][0].any(0).sum()
+            rows, columns = (
+                inputs["pixel_mask"][0].any(1).sum(),
+                inputs["pixel_mask"][0].any(0).sum(),
+            )
             covered = int(rows), int(columns)
         found = self._network(**tensors)
         if not self._universal:
