@@ -1,4 +1,4 @@
-"""Pictures of frames, clouds, labels, training and places. Each function returns the path it wrote."""
+"""Pictures of frames, clouds, labels, training and places. `draw_*` return the path they wrote."""
 
 from condense_ros.draw.bird_view import draw_bird_view
 from condense_ros.draw.curves import draw_curves

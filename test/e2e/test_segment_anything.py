@@ -44,7 +44,8 @@ config = BertConfig(vocab_size=1100, hidden_size=64, num_hidden_layers=1, num_at
 BertModel(config).save_pretrained(out / "bert")
 official = Path(groundingdino.__file__).parent / "config/GroundingDINO_SwinT_OGC.py"
 text = official.read_text().replace("enc_layers = 6", "enc_layers = 1")
-text = text.replace("dec_layers = 6", "dec_layers = 2").replace("num_queries = 900", "num_queries = 50")
+text = text.replace("dec_layers = 6", "dec_layers = 2")
+text = text.replace("num_queries = 900", "num_queries = 50")
 (out / "config.py").write_text(text)
 options = SLConfig.fromfile(str(out / "config.py"))
 options.device, options.text_encoder_type = "cpu", str(out / "bert")
@@ -161,6 +162,6 @@ def test_a_worker_that_dies_or_hangs_is_told(tmp_path: Path) -> None:
     worker.close()
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     worker = WorkerProcess(str(program), 0.3)
-    with pytest.raises(EnvironmentProblem, match="within 0.3 s"):
+    with pytest.raises(EnvironmentProblem, match=r"within 0\.3 s"):
         worker.ask("setup")
     worker.close()

@@ -136,5 +136,5 @@ def show(report: LabelReport, page: Path) -> None:
         raise LabelsIncomplete(
             f"{len(report.failed)} frames or files could not be labelled, the first being "
             f"{first['image']} ({first['reason']})",
-            f"see errors.json in {report.out}; repair them and run the same command again",
+            f"see errors*.json in {report.out}; repair them and run the same command again",
         )

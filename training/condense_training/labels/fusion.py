@@ -21,8 +21,8 @@ def fuse(
     """Paints masks into one label image.
 
     Every pixel gets the class of the best thing that covers it, or else of the best stuff, or else
-    none. Of equal scores the smaller mask wins (a rider on a motorcycle, a sign before a wall), then
-    the earlier one. A detector's order plays no part, so a labeler may return masks in any order.
+    none. Of equal scores the smaller mask wins (a rider on a motorcycle, a sign before a wall),
+    then the earlier one. Otherwise the order in which masks come plays no part.
 
     Args:
         masks: (N, H, W) bool.

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,7 +124,7 @@ class FolderImages:
                 f"{path} holds no pictures ({', '.join(SUFFIXES)})", "give a folder of images"
             )
         names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
-        for name, following in zip(names, names[1:], strict=False):
+        for name, following in pairwise(names):
             if name == following:
                 raise DatasetError(
                     f"{path} holds two pictures named {name}", "rename or move one of them"

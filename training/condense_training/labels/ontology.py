@@ -1,4 +1,4 @@
-"""`LabelOntology`: the classes of label images, what to ask a model for, and what paints over what."""
+"""`LabelOntology`: classes of label images, what to ask a model for, what paints over what."""
 
 from __future__ import annotations
 

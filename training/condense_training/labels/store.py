@@ -7,8 +7,8 @@
     OUT/labels/NAME.png, OUT/confidence/NAME.png, OUT/records/NAME.json
                                      the same files under the names of the images, for others
 
-KEY is a hash of the image's pixels, the labeler's identity and the ontology. A file is written whole
-or not at all, so a killed run leaves nothing that looks finished and is not.
+KEY is a hash of the image's pixels, the labeler's identity and the ontology. A file is written
+whole or not at all, so a killed run leaves nothing that looks finished and is not.
 """
 
 from __future__ import annotations

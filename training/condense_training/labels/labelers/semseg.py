@@ -1,4 +1,4 @@
-"""`semseg`: any semantic or universal segmentation model of transformers, with a map of its classes.
+"""`semseg`: any semantic or universal segmentation model of transformers, its classes mapped.
 
 One pass per image, and good at roads and vegetation, where boxes are a poor prompt.
 """

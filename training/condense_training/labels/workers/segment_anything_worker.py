@@ -2,8 +2,8 @@
 
 This file is started by a Python that has those two packages (docs/labels.md tells how to build its
 environment), and imports nothing of this project. It reads one JSON object per line on stdin and
-answers each with one line on stdout; arrays travel as .npy files in a folder both know. Whatever the
-packages print goes to stderr.
+answers each with one line on stdout; arrays travel as .npy files in a folder both know. Whatever
+the packages print goes to stderr.
 
     {"op": "setup", "config": FILE or "", "detector": FILE.pth, "text_encoder": NAME or FOLDER,
      "masker": FILE.pth, "masker_kind": "vit_h", "device": "cpu"}
