@@ -42,4 +42,4 @@ def clip(found: Detections, width: int, height: int) -> Detections:
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
     kept = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)
-    return Detections(boxes, found.scores, found.class_ids).select(kept)
+    return Detections(boxes, found.scores, found.class_ids).select(np.asarray(kept))

@@ -31,7 +31,7 @@ class PieceFeatures(Protocol):
     def __call__(self, pixels: Pixels, pieces: Pieces) -> Rows: ...
 
 
-def mean_of_pieces(values: npt.NDArray[np.floating], pieces: Pieces) -> Rows:
+def mean_of_pieces(values: npt.NDArray[Any], pieces: Pieces) -> Rows:
     """(n,) mean of (H, W) values over each piece."""
     flat = pieces.ravel()
     sums = np.bincount(flat, weights=values.ravel().astype(np.float64))

@@ -86,4 +86,4 @@ class LabelFolder:
                 f"labels {key} in {self.path} are {labels.shape}, the image {pixels.shape[:2]}",
                 "run `condense label` again",
             )
-        return LabelImage(labels, confidence.astype(np.float32) / 255, record)
+        return LabelImage(labels, np.divide(confidence, 255, dtype=np.float32), record)

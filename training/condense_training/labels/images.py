@@ -27,7 +27,7 @@ def pixel_hash(pixels: npt.NDArray[np.uint8]) -> str:
     The same picture has the same hash as a file, in a bag and in a thinned copy of that bag.
     """
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

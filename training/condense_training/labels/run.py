@@ -145,7 +145,7 @@ def make_labeler(
         ConfigError, CheckpointError, EnvironmentProblem, LabelError, TrainingError: as it says.
     """
     entry = find_labeler(config.labeler)
-    settings = build(entry.config_class(), config.settings)
+    settings: Any = build(entry.config_class(), config.settings)
     ontology = LabelOntology.load(config.ontology) if config.ontology else None
     context = LabelerContext(source, folder, config.device, ontology, show_training)
     return entry.build(settings, context)

@@ -42,15 +42,15 @@ def superpixels(
     height, width = pixels.shape[:2]
     if not height or not width:
         raise LabelError(f"an image of {width}x{height} pixels", "give one that has pixels")
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
     if config.blur_px > 0:
-        lab = cv2.GaussianBlur(lab, (0, 0), config.blur_px)
+        lab = np.asarray(cv2.GaussianBlur(lab, (0, 0), config.blur_px), np.float32)
     step = max(1.0, float(np.sqrt(height * width / config.segments)))
     rows, columns = max(1, round(height / step)), max(1, round(width / step))
     centres = _seeds(lab, rows, columns)
     # distances in pixels and in Lab become comparable by this factor (equation 3 of the paper)
     weight = (config.compactness / step) ** 2
-    assigned = _assign(lab.astype(np.float32), centres, step, weight, config.iterations)
+    assigned = _assign(lab, centres, step, weight, config.iterations)
     return _connect(assigned, max(1, int(step * step / 4)))
 
 

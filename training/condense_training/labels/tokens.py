@@ -56,7 +56,10 @@ def prompt_texts(
     if not prompts:
         raise ConfigError("the ontology has no prompts", "give its classes prompts")
     texts: list[PromptText] = []
-    ids, spans, classes, words = [begin], [], [], []
+    ids: list[int] = [begin]
+    spans: list[tuple[int, int]] = []
+    classes: list[int] = []
+    words: list[str] = []
 
     def close() -> None:
         text = ". ".join(words) + "."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from condense_ros.errors import LabelError
 from condense_training.labels.boxes import clip, suppress
 from condense_training.labels.fusion import fuse
@@ -62,7 +64,7 @@ class GroundedLabeler:
         height, width = image.pixels.shape[:2]
         found = self._detector.detect(image.pixels, self.ontology.prompts)
         found = suppress(clip(found, width, height), float(self._settings["nms_iou"]))
-        found = found.select(slice(int(self._settings["max_boxes"])))
+        found = found.select(np.arange(min(len(found), int(self._settings["max_boxes"]))))
         made = self._masker.segment(image.pixels, found.boxes)
         if made.masks.shape != (len(found), height, width):
             raise LabelError(

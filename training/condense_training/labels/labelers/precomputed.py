@@ -95,8 +95,8 @@ class PrecomputedLabeler:
                     "add them to the map, or use -p unknown=ignore",
                 )
             labels[unknown] = IGNORE
-        labels = labels.astype(np.uint8)
-        return LabelImage(labels, (labels != IGNORE).astype(np.float32))
+        known = labels != IGNORE
+        return LabelImage(labels.astype(np.uint8), known.astype(np.float32))
 
 
 def read_ids(path: Path) -> npt.NDArray[np.int64]:
