@@ -1,7 +1,7 @@
 """ESPNetv2 for street scenes (Mehta et al., CVPR 2019), for tests with real weights only.
 
-A small closed-set network trained on Cityscapes: no foundation model, and no labeler of the product.
-It shows that the label pipeline gives sensible labels on real images where real weights go in.
+A small closed-set network trained on Cityscapes: no foundation model, no labeler of the product. It
+shows that the label pipeline gives sensible labels on real images where real weights go in.
 Module names are those of the published weight files.
 """
 
@@ -154,9 +154,7 @@ class Lateral(nn.Module):
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(inward, out, 1, bias=False), nn.Sigmoid()
         )
         groups = math.gcd(inward, out)
-        self.expansion_layer = named(
-            cbr=nn.Sequential(*conv_bn_act(inward, out, 3, groups=groups))
-        )
+        self.expansion_layer = named(cbr=nn.Sequential(*conv_bn_act(inward, out, 3, groups=groups)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.expansion_layer(x) * self.wt_layer(x)
@@ -238,8 +236,9 @@ class EspNetLabeler:
         self.network.eval()
         self.ontology = LabelOntology.load("nuscenes_16")
         self.identity: Mapping[str, Any] = {"weights": digest, "size": list(size)}
-        names = {number: name for number, name in enumerate(IdMap.load("cityscapes").names or {})}
-        table = IdMap.load("cityscapes").name_table(names, self.ontology)
+        id_map = IdMap.load("cityscapes")
+        # its names stand in the order of Cityscapes' training ids, which the network uses
+        table = id_map.name_table(dict(enumerate(id_map.names or {})), self.ontology)
         self._table = np.append(table, 255)  # background
         self._size = size
 

@@ -85,3 +85,74 @@ def sam(folder: Path, seed: int = 0, kind: str = "Sam") -> Path:
     )
     processor.save_pretrained(folder)
     return folder
+
+
+STREET = ("road", "building", "sky", "car", "person", "vegetation", "pole", "truck")
+
+
+def segformer(folder: Path, seed: int = 0, names: tuple[str, ...] = STREET) -> Path:
+    """A semantic segmentation model."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    config = transformers.SegformerConfig(
+        hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=8, mlp_ratios=[1, 1, 1, 1],
+        id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)},
+    )  # fmt: skip
+    transformers.SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    size = {"height": 64, "width": 96}
+    transformers.SegformerImageProcessorPil(size=size).save_pretrained(folder)
+    return folder
+
+
+def maskformer(folder: Path, seed: int = 0) -> Path:
+    """A universal segmentation model (Mask2Former)."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    backbone = transformers.SwinConfig(
+        image_size=64, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = transformers.Mask2FormerConfig(
+        backbone_config=backbone, feature_size=16, mask_feature_size=16, hidden_dim=16,
+        encoder_feedforward_dim=16, encoder_layers=2, decoder_layers=3, num_attention_heads=2,
+        dim_feedforward=16, num_queries=6,
+        id2label=dict(enumerate(STREET)), label2id={name: i for i, name in enumerate(STREET)},
+    )  # fmt: skip
+    transformers.Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    processor = transformers.Mask2FormerImageProcessorPil(
+        size={"shortest_edge": 64, "longest_edge": 128}
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+def sam3(folder: Path, seed: int = 0) -> Path:
+    """SAM 3 for images of 56 pixels, with a text encoder of one layer."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    part = {"hidden_size": 32, "num_attention_heads": 2}
+    vit = {
+        **part, "model_type": "sam3_vit_model", "intermediate_size": 32, "num_hidden_layers": 2,
+        "image_size": 56, "patch_size": 14, "window_size": 2, "global_attn_indexes": [1],
+        "pretrain_image_size": 56,
+    }  # fmt: skip
+    layers = {**part, "num_layers": 1, "intermediate_size": 32}
+    config = transformers.Sam3Config(
+        vision_config={
+            "backbone_config": vit, "fpn_hidden_size": 32,
+            "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+        },
+        text_config={
+            **part, "model_type": "clip_text_model", "vocab_size": 1100, "intermediate_size": 32,
+            "num_hidden_layers": 1, "max_position_embeddings": 32, "projection_dim": 16,
+            "eos_token_id": 102, "bos_token_id": 101, "pad_token_id": 0,
+        },
+        geometry_encoder_config={**layers, "roi_size": 3},
+        detr_encoder_config=layers,
+        detr_decoder_config={**layers, "num_queries": 7},
+        mask_decoder_config={**part, "num_upsampling_stages": 3},
+    )  # fmt: skip
+    transformers.Sam3Model(config).save_pretrained(folder)
+    word_tokenizer(folder)
+    return folder
