@@ -114,7 +114,7 @@ def maskformer(folder: Path, seed: int = 0) -> Path:
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )  # fmt: skip
     config = transformers.Mask2FormerConfig(
-        backbone_config=backbone, feature_size=16, mask_feature_size=16, hidden_dim=16,
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32,
         encoder_feedforward_dim=16, encoder_layers=2, decoder_layers=3, num_attention_heads=2,
         dim_feedforward=16, num_queries=6,
         id2label=dict(enumerate(STREET)), label2id={name: i for i, name in enumerate(STREET)},

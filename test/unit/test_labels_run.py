@@ -485,7 +485,7 @@ def test_shards_as_tasks_of_ray(
     assert (report.images, report.made, report.pixels) == (6, 6, one.pixels)
     assert report.names == sorted(one.names)
     assert content(out) == content(tmp_path / "one")
-    with pytest.raises(LabelError, match="another settings"):
+    with pytest.raises(LabelError, match="other settings"):
         label_on_ray(pictures, out, LabelConfig(settings={**HANDMADE, "groups": 5}), 2)
 
 
