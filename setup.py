@@ -69,6 +69,8 @@ INTERFACES = [
     "cmake",
     "ninja",
 ]
+# published models that label images; earlier versions of it need torchvision for some of them
+LABELS = ["transformers>=5.20,<6"]
 DEV = [
     "pytest",
     "pytest-timeout",
@@ -157,7 +159,7 @@ setup(
     },
     package_data={
         NAME: ["py.typed"],
-        f"{NAME}._data.config": ["*.yaml", "*.xml", "*.rviz", "sros2/*.xml", "rigs/*.yaml"],
+        f"{NAME}._data.config": ["*.yaml", "*.xml", "*.rviz", "sros2/*.xml", "*/*.yaml"],
         f"{NAME}._data.interfaces": ["msg/*.msg", "srv/*.srv"],
     },
     data_files=[
@@ -166,15 +168,19 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.*"))),
         (f"share/{NAME}/config/sros2", sorted(glob("config/sros2/*.xml"))),
-        (f"share/{NAME}/config/rigs", sorted(glob("config/rigs/*.yaml"))),
+        *(
+            (f"share/{NAME}/config/{folder}", sorted(glob(f"config/{folder}/*.yaml")))
+            for folder in ("rigs", "ontologies", "label_maps")
+        ),
     ],
     install_requires=["setuptools", *CORE],
     extras_require={
         "ros": ROS,
         "interfaces": INTERFACES,
-        "dev": [*DEV, *TRITON],
-        "fuzz": FUZZ,
+        "labels": LABELS,
         "triton": TRITON,
+        "dev": [*DEV, *LABELS, *TRITON],
+        "fuzz": FUZZ,
     },
     ext_modules=[NATIVE],
     cmdclass={"build_ext": BuildNative},

@@ -79,6 +79,16 @@ class TrainingError(CondenseError):
     """Training data or state with which a recipe cannot go on."""
 
 
+class LabelError(CondenseError):
+    """Labels of images that cannot be made, stored or read, or mean something else."""
+
+
+class LabelsIncomplete(LabelError):
+    """Labelling has ended, but some images could not be labelled."""
+
+    exit_code = 3
+
+
 class PerceptionError(CondenseError):
     """A network output that cannot be used (NaN)."""
 

@@ -22,6 +22,25 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     "perception_node": [
         ("condense_ros.nodes.perception_parameters", "PerceptionParameters", ""),
     ],
+    "`condense label`": [("condense_training.labels.run", "LabelConfig", "")],
+    "Labeler clusters (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.clusters", "ClustersConfig", ""),
+    ],
+    "Labeler grounded_sam (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.grounded_sam", "GroundedSamConfig", ""),
+    ],
+    "Labeler sam3 (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.sam3", "Sam3Config", ""),
+    ],
+    "Labeler semseg (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.semseg", "SemsegConfig", ""),
+    ],
+    "Labeler segment_anything (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.segment_anything", "SegmentAnythingConfig", ""),
+    ],
+    "Labeler precomputed (`condense label -p NAME=VALUE`)": [
+        ("condense_training.labels.labelers.precomputed", "PrecomputedConfig", ""),
+    ],
     "`condense pretrain`": [
         ("condense_training.pretraining", "PretrainConfig", ""),
         ("condense_training.trainer", "TrainerConfig", "trainer."),

@@ -19,6 +19,7 @@ from condense_ros.cli.commands import (
     convert,
     demo,
     doctor,
+    label,
     map,
     pretrain,
     probe,
@@ -44,6 +45,7 @@ app.command("record")(record.record)
 app.command("replay")(replay.replay)
 app.add_typer(bag.app, name="bag")
 app.add_typer(calib.app, name="calib")
+app.command("label")(label.label)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
 app.command("convert")(convert.convert)

@@ -1,8 +1,9 @@
-"""Pictures of frames, clouds, training and places. Each function returns the path it wrote."""
+"""Pictures of frames, clouds, labels, training and places. `draw_*` return the path they wrote."""
 
 from condense_ros.draw.bird_view import draw_bird_view
 from condense_ros.draw.curves import draw_curves
 from condense_ros.draw.features import draw_features, pca_colours
+from condense_ros.draw.labels import draw_labels, label_colours
 from condense_ros.draw.overlay import draw_overlay
 from condense_ros.draw.places import PlaceQuery, draw_places
 
@@ -11,7 +12,9 @@ __all__ = [
     "draw_bird_view",
     "draw_curves",
     "draw_features",
+    "draw_labels",
     "draw_overlay",
     "draw_places",
+    "label_colours",
     "pca_colours",
 ]

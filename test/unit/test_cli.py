@@ -20,7 +20,17 @@ from condense_ros.cli.options import parameter_values, parameters, resolve_devic
 from condense_ros.config import parameter
 from condense_ros.errors import BagDamaged, ConfigError, EnvironmentProblem, StorageFull
 
-VERBS = ("demo", "record", "replay", "pretrain", "probe", "segment", "relocalise", "doctor")
+VERBS = (
+    "demo",
+    "record",
+    "replay",
+    "label",
+    "pretrain",
+    "probe",
+    "segment",
+    "relocalise",
+    "doctor",
+)
 VERBS += ("convert",)
 VERBS += ("bag recover", "bag thin", "bag cat", "bag export", "bench record")
 VERBS += (

@@ -126,7 +126,7 @@ def test_ros_packages_the_nodes_import_are_dependencies() -> None:
 
 def test_every_requirement_is_pinned() -> None:
     pinned = pins()
-    for group in ("CORE", "ROS", "INTERFACES", "DEV", "TRITON"):
+    for group in ("CORE", "ROS", "INTERFACES", "LABELS", "DEV", "TRITON"):
         for requirement in setup_value(group):  # type: ignore[attr-defined]
             name = normal(Requirement(requirement).name)
             assert name in pinned, f"{requirement} of {group} has no pin in constraints.txt"
@@ -169,6 +169,8 @@ def test_wheel_carries_code_messages_and_configuration(tmp_path: Path) -> None:
         "condense_ros/py.typed",
         "condense_ros/cli/commands/doctor.py",
         "condense_ros/_data/config/fastdds.xml",
+        "condense_ros/_data/config/ontologies/nuscenes_16.yaml",
+        "condense_ros/_data/config/label_maps/cityscapes.yaml",
         "condense_ros/_data/interfaces/msg/Pair.msg",
         "condense_ros/_data/interfaces/srv/Seek.srv",
         "condense_training/recipes/janda.py",

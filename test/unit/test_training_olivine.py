@@ -20,8 +20,15 @@ from condense_ros.frame import IGNORE, Frame
 from condense_ros.models import load_checkpoint
 from condense_ros.sparse import SparseTensor
 from condense_training.heads import PairHeads, projection_head
+from condense_training.labels import LabelConfig, label
 from condense_training.losses import info_nce
-from condense_training.pair_labels import PngLabels, pixel_labels_of, point_labels_of
+from condense_training.pair_labels import (
+    MadeLabels,
+    PngLabels,
+    open_pixel_labels,
+    pixel_labels_of,
+    point_labels_of,
+)
 from condense_training.pairs import rig_pairs, sample_features
 from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Batch, Recipe
@@ -106,6 +113,37 @@ def test_pixel_labels_are_those_of_the_nearest_pixel(frames, tmp_path, rng) -> N
     cv2.imwrite(str(other), picture + 1)
     assert PngLabels(tmp_path).identity() != source.identity()
     np.testing.assert_array_equal(pixel_labels_of(frame, pairs, PngLabels(tmp_path)), labels + 1)
+
+
+def test_folders_of_condense_label_are_found_by_pixels(drive, frames, tmp_path) -> None:
+    settings = {"features": "handmade", "groups": 4, "segments": 20}
+    label(drive, tmp_path / "made", LabelConfig(settings=settings, limit=2))
+    source = open_pixel_labels(tmp_path / "made")
+    assert isinstance(source, MadeLabels)
+    name = frames[1].images[0].name
+    picture = cv2.imread(
+        str(tmp_path / "made" / "labels" / name / "000001.png"), cv2.IMREAD_UNCHANGED
+    )
+    # an index of another data set plays no part
+    frame = replace(frames[1], index=77, sequence="another")
+    pairs = rig_pairs(frame)
+    labels = pixel_labels_of(frame, pairs, source)
+    np.testing.assert_array_equal(labels, [picture[round(v), round(u)] for u, v in pairs.uv])
+    assert len(np.unique(labels)) > 1
+    with pytest.raises(DatasetError, match="no labels of frame 3"):
+        pixel_labels_of(frames[3], rig_pairs(frames[3]), source)
+
+    recipe = recipe_of(labels="folder", label_folder=str(tmp_path / "made"))
+    known = batch_of(recipe, [frames[1]])["pair_label"]
+    assert set(known.tolist()) <= {*range(4), IGNORE}
+    assert len(set(known.tolist())) > 1
+    # more labels are other labels; a header that has been edited is refused
+    assert recipe.settings["label_identity"] == source.identity()
+    label(drive, tmp_path / "made", LabelConfig(settings=settings, limit=3))
+    assert open_pixel_labels(tmp_path / "made").identity() != recipe.settings["label_identity"]
+    (tmp_path / "made" / "labels.json").write_text("{}")
+    with pytest.raises(DatasetError, match="format"):
+        open_pixel_labels(tmp_path / "made")
 
 
 def test_label_images_that_do_not_fit_are_refused(frames, tmp_path) -> None:

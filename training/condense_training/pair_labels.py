@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.errors import DatasetError, TrainingError
+from condense_ros.errors import DatasetError, LabelError, TrainingError
 from condense_ros.frame import IGNORE, Frame
+from condense_training.labels.folder import LabelFolder
+from condense_training.labels.store import HEADER, read_record
 from condense_training.pairs import RigPairs
 
 Labels = npt.NDArray[np.uint8]
@@ -26,12 +28,12 @@ _PATCH_M = 2.0
 class PixelLabels(Protocol):
     """Label images of a data set, made offline."""
 
-    def image(self, sequence: str, index: int, camera: str) -> Labels:
+    def image(self, frame: Frame, number: int) -> Labels:
         """(H, W) uint8 classes of one image at its own resolution, `IGNORE` where none.
 
         Args:
-            sequence, index: of the frame, as in `Frame`.
-            camera: `CameraImage.name`.
+            frame: as recorded.
+            number: of the image in `frame.images`.
 
         Raises:
             DatasetError: there is none, or it is damaged.
@@ -57,8 +59,9 @@ class PngLabels:
         if not self._files:
             raise DatasetError(f"no label images in {folder}", "give a folder of CAMERA/000000.png")
 
-    def image(self, sequence: str, index: int, camera: str) -> Labels:
+    def image(self, frame: Frame, number: int) -> Labels:
         """See `PixelLabels.image`."""
+        sequence, index, camera = frame.sequence, frame.index, frame.images[number].name
         name = Path(camera) / f"{index:06d}.png"
         of_sequence = self.folder / sequence / name
         path = of_sequence if sequence and of_sequence.is_file() else self.folder / name
@@ -79,6 +82,50 @@ class PngLabels:
         return digest.hexdigest()[:16]
 
 
+class MadeLabels:
+    """What `condense label` has written, found by the pixels of an image and not by its name: one
+    folder may hold the labels of several data sets, and those of another image are never taken.
+
+    Raises:
+        DatasetError: no such folder, or it has been edited.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.folder = LabelFolder(folder)
+        except LabelError as error:
+            raise DatasetError(error.problem, error.fix) from None
+
+    def image(self, frame: Frame, number: int) -> Labels:
+        """See `PixelLabels.image`."""
+        image = frame.images[number]
+        try:
+            return self.folder.read(image.pixels).labels
+        except LabelError as error:
+            raise DatasetError(
+                f"no labels of frame {frame.index} of {frame.sequence!r}, camera {image.name!r}: "
+                f"{error.problem}",
+                error.fix,
+            ) from None
+
+    def identity(self) -> str:
+        """Sixteen hex digits over labeler, ontology, and hashes of all labels."""
+        header = self.folder.header
+        digest = hashlib.sha256(f"{header.labeler_hash} {header.ontology.hash()}".encode())
+        for path in sorted((self.folder.path / "objects").rglob("*.json")):
+            digest.update(f"{path.stem} {read_record(path).get('label_sha256')}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def open_pixel_labels(folder: Path) -> PixelLabels:
+    """Labels of `condense label`, or any folder of PNG files.
+
+    Raises:
+        DatasetError: neither.
+    """
+    return MadeLabels(folder) if (folder / HEADER).is_file() else PngLabels(folder)
+
+
 def pixel_labels_of(frame: Frame, pairs: RigPairs, source: PixelLabels) -> Labels:
     """(M,) the label of the pixel nearest to each pair's projection.
 
@@ -91,7 +138,7 @@ def pixel_labels_of(frame: Frame, pairs: RigPairs, source: PixelLabels) -> Label
     labels = np.full(len(pairs), IGNORE, np.uint8)
     for number in np.unique(pairs.image).tolist():
         image = frame.images[number]
-        picture = source.image(frame.sequence, frame.index, image.name)
+        picture = source.image(frame, number)
         if picture.shape != image.pixels.shape[:2]:
             raise DatasetError(
                 f"label image of {image.name!r}, frame {frame.index} of {frame.sequence!r}, is "

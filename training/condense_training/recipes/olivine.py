@@ -37,7 +37,7 @@ from condense_training.losses import (
 from condense_training.optimisers import build_optimiser
 from condense_training.pair_labels import (
     PixelLabels,
-    PngLabels,
+    open_pixel_labels,
     pixel_labels_of,
     point_labels_of,
 )
@@ -278,8 +278,8 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
     weight, "regression".
 
     Args:
-        pixel_labels: label images of the data (labels=folder), read in this way instead of as
-            PNG; `label_folder` then only says where they come from.
+        pixel_labels: label images of the data (labels=folder), read in this way instead of from
+            files; `label_folder` then only says where they come from.
 
     Raises:
         ConfigError: values that do not fit together.
@@ -289,7 +289,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
     settings = asdict(config)
     labels_of: PairLabels | None = None
     if config.labels == "folder":
-        source = pixel_labels or PngLabels(Path(config.label_folder))
+        source = pixel_labels or open_pixel_labels(Path(config.label_folder))
         settings["label_identity"] = source.identity()
         labels_of = partial(pixel_labels_of, source=source)
     elif config.labels == "truth":

@@ -23,7 +23,7 @@ class OlivineConfig:
     labels: str = parameter(
         "folder", "classes of pairs: none, folder (label images) or truth (labels of points)"
     )
-    label_folder: str = parameter("", "folder of label images, CAMERA/000000.png")
+    label_folder: str = parameter("", "folder of `condense label`, or of CAMERA/000000.png")
     label_noise: float = parameter(
         0.0, "labels=truth: share of patches that get a wrong class", low=0.0, high=1.0
     )
