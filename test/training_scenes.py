@@ -29,7 +29,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def small_drive(folder: Path, *, seed: int = 0, frames: int = 6, images: bool = True) -> Path:
+def small_drive(
+    folder: Path, *, seed: int = 0, frames: int = 6, images: bool = True, truth: bool = False
+) -> Path:
     """Renders a short drive into `folder` (a few seconds)."""
     config = SimulationConfig(
         world_seed=seed,
@@ -37,6 +39,7 @@ def small_drive(folder: Path, *, seed: int = 0, frames: int = 6, images: bool = 
         duration_s=frames / 2,
         rate_hz=2.0,
         images=images,
+        pixel_truth=truth,
         workers=1,
         layout=WorldConfig(columns=2, rows=2),
         rig=RIG,

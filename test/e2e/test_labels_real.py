@@ -23,9 +23,10 @@ from condense_training.labels.folder import LabelFolder
 from condense_training.labels.labelers import LABELERS, LabelerEntry
 from condense_training.labels.run import LabelConfig, label
 
-VEHICLES = ("car", "truck", "bus", "construction_vehicle", "trailer")
-#: an object of fewer points or pixels is hidden or too small to see
-_POINTS, _PIXELS = 20, 400
+#: Misc are trailers and the like in KITTI
+VEHICLES = ("car", "truck", "bus", "van", "construction_vehicle", "trailer", "misc")
+#: a smaller box is too far away to judge, pixels
+_PIXELS = 1000
 
 
 @pytest.fixture
@@ -36,10 +37,9 @@ def weights(data_dir: Path) -> Path:
     return file
 
 
-def outlines(dataset: Any, row: int, image: CameraImage) -> list[tuple[str, int, tuple[int, ...]]]:
-    """(name, points, (top, left, bottom, right)) of boxes seen, cut at the image's border."""
+def outlines(dataset: Any, row: int, image: CameraImage) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, (top, left, bottom, right)) of boxes ahead, cut at the image's border."""
     found = []
-    frame = dataset[row]
     for box in dataset.boxes(row):
         xyz = transform(image.T_cam_cloud, box.corners())
         if xyz[:, 2].min() < 0.5:
@@ -51,30 +51,38 @@ def outlines(dataset: Any, row: int, image: CameraImage) -> list[tuple[str, int,
             [image.camera.height, image.camera.width] * 2,
         )
         top, left, bottom, right = np.rint(sides).astype(int).tolist()
-        if (bottom - top) * (right - left) >= _PIXELS:
-            points = int(box.contains(frame.cloud.xyz).sum())
-            found.append((box.name.lower(), points, (top, left, bottom, right)))
+        if (bottom - top) * (right - left) > 0:
+            found.append((box.name.lower(), (top, left, bottom, right)))
     return found
 
 
-def measure(dataset: Any, folder: LabelFolder) -> tuple[float, list[float], float]:
-    """Share of vehicle pixels inside vehicle boxes; of each car's box, the share that is vehicle;
-    share of all pixels outside boxes that is vehicle."""
-    ids = [folder.ontology.index(name) for name in VEHICLES]
-    inside = total = outside = area = 0
+def measure(dataset: Any, folder: LabelFolder) -> tuple[float, float, list[float]]:
+    """Over the images that show an annotated car large enough: share of car pixels inside boxes of
+    vehicles, share of all pixels there (what chance would give), and of each car's box the share
+    that is a vehicle."""
+    car, *others = (folder.ontology.index(name) for name in ("car", "truck", "bus"))
+    inside = cars = covered = area = 0
     filled: list[float] = []
     for row in range(len(dataset)):
         for image in dataset[row].images:
-            vehicle = np.isin(folder.read(image.pixels).labels, ids)
-            boxes: npt.NDArray[np.bool_] = np.zeros(vehicle.shape, bool)
-            for name, points, (top, left, bottom, right) in outlines(dataset, row, image):
-                if name in VEHICLES or name == "van":
+            labels = folder.read(image.pixels).labels
+            boxes: npt.NDArray[np.bool_] = np.zeros(labels.shape, bool)
+            seen = outlines(dataset, row, image)
+            shares = []
+            for name, (top, left, bottom, right) in seen:
+                if name in VEHICLES:
                     boxes[top:bottom, left:right] = True
-                if name == "car" and points >= _POINTS:
-                    filled.append(float(vehicle[top:bottom, left:right].mean()))
-            inside, total = inside + int(vehicle[boxes].sum()), total + int(vehicle.sum())
-            outside, area = outside + int(vehicle[~boxes].sum()), area + int((~boxes).sum())
-    return inside / max(total, 1), filled, outside / area
+                if name == "car" and (bottom - top) * (right - left) >= _PIXELS:
+                    part = labels[top:bottom, left:right]
+                    shares.append(float(np.isin(part, [car, *others]).mean()))
+            if shares:
+                filled += shares
+                inside, cars = (
+                    inside + int((labels[boxes] == car).sum()),
+                    cars + int((labels == car).sum()),
+                )
+                covered, area = covered + int(boxes.sum()), area + boxes.size
+    return inside / max(cars, 1), covered / area, filled
 
 
 @pytest.mark.parametrize("name", ["kitti_object3", "nuscenes_frame"])
@@ -94,14 +102,14 @@ def test_vehicles_are_where_they_were_annotated(
         assert report.failed == []
         assert report.images == sum(len(dataset[i].images) for i in range(len(dataset)))
         results[kind] = measure(dataset, LabelFolder(tmp_path / kind, labeler.ontology))
-        share, filled, outside = results[kind]
+        share, chance, filled = results[kind]
         print(
-            f"{name}, {kind} weights: {share:.3f} of vehicle pixels inside boxes, boxes of cars "
-            f"filled {', '.join(f'{part:.2f}' for part in filled)} (median "
-            f"{np.median(filled):.2f}), {outside:.4f} of all other pixels"
+            f"{name}, {kind} weights: {share:.3f} of car pixels inside boxes of vehicles (which "
+            f"cover {chance:.3f}); boxes of cars filled {', '.join(f'{x:.2f}' for x in filled)}, "
+            f"median {np.median(filled):.2f}"
         )
-    share, filled, outside = results["real"]
-    assert share > 0.5
+    share, chance, filled = results["real"]
+    assert share > max(0.6, 3 * chance)
     assert np.median(filled) > 0.5
-    assert outside < 0.02
-    assert np.median(results["random"][1]) < 0.05
+    # the same network with random weights
+    assert max(results["random"][2]) < 0.05

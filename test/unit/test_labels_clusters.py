@@ -35,7 +35,7 @@ FEW = {"groups": 5, "segments": 40, "blur_px": 1.0, "fit_images": 6}
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_drive(tmp_path_factory.mktemp("drive") / "town")
+    return small_drive(tmp_path_factory.mktemp("drive") / "town", truth=True)
 
 
 def quarters() -> np.ndarray:

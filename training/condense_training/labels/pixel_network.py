@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,6 @@ from torch import Tensor
 from condense_ros.errors import CheckpointError
 from condense_ros.files import write_atomically
 from condense_training.frames import FrameSource
-from condense_training.labels.weights import file_hash
 from condense_training.networks.pixel_unet import PixelUNet, build_pixel_network
 from condense_training.recipes import build_recipe
 from condense_training.state import load_state
@@ -86,9 +86,9 @@ def load_network(path: Path) -> tuple[PixelUNet, dict[str, str]]:
         TrainingError: every training state in the folder is damaged.
     """
     if path.is_dir():
-        name, dim, weights, digest = _from_run(path)
+        name, dim, weights = _from_run(path)
     else:
-        name, dim, weights, digest = _from_file(path)
+        name, dim, weights = _from_file(path)
     network = build_pixel_network(name, dim)
     try:
         network.load_state_dict(weights)
@@ -97,15 +97,24 @@ def load_network(path: Path) -> tuple[PixelUNet, dict[str, str]]:
             f"{path} does not hold the weights of a {name!r} image network ({error})",
             "use the file that `condense label` wrote, or another pretraining run",
         ) from None
-    return network, {"network": name, "sha256": digest}
+    return network, {"network": name, "sha256": _hash(weights)}
 
 
-def _from_file(path: Path) -> tuple[str, int, dict[str, Tensor], str]:
+def _hash(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of names and values; that of a file would depend on the order of its header."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)} {weights[name].dtype}\0".encode())
+        digest.update(weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _from_file(path: Path) -> tuple[str, int, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return metadata["network"], int(metadata["feature_dim"]), weights, file_hash(path)
+        return metadata["network"], int(metadata["feature_dim"]), weights
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path} is no image network of recipe janda ({error})",
@@ -114,7 +123,7 @@ def _from_file(path: Path) -> tuple[str, int, dict[str, Tensor], str]:
         ) from None
 
 
-def _from_run(folder: Path) -> tuple[str, int, dict[str, Tensor], str]:
+def _from_run(folder: Path) -> tuple[str, int, dict[str, Tensor]]:
     state = load_state(folder)
     settings = state["fingerprint"] if state else {}
     if state is None or settings.get("recipe") not in ("janda", "janda, stage 1"):
@@ -129,10 +138,4 @@ def _from_run(folder: Path) -> tuple[str, int, dict[str, Tensor], str]:
         )
     prefix = "image."
     weights = {k[len(prefix) :]: v for k, v in state["parts"].items() if k.startswith(prefix)}
-    newest = max((folder / "state").glob("*.state"))
-    return (
-        str(settings["image_network"]),
-        int(settings["feature_dim"]),
-        weights,
-        file_hash(newest),
-    )
+    return str(settings["image_network"]), int(settings["feature_dim"]), weights
