@@ -32,7 +32,7 @@ from condense_training.pair_labels import (
 from condense_training.pairs import rig_pairs, sample_features
 from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Batch, Recipe
-from condense_training.recipes import build_recipe
+from condense_training.recipes import build_recipe, olivine
 from condense_training.recipes.olivine import ABLATIONS, PRESETS
 from condense_training.trainer import TrainerConfig, _train_step, set_modes
 
