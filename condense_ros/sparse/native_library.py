@@ -80,7 +80,7 @@ class NativeLibrary:
     def choose_instruction_set(self, name: str = "") -> None:
         """Uses the kernels of one instruction set; the best of this machine when empty.
 
-        Weights that were packed before do not fit afterwards: caches are emptied.
+        Weights that were packed for other kernels are packed again when they are used next.
 
         Raises:
             EnvironmentProblem: this machine or this build has none of that name.
