@@ -57,13 +57,14 @@ def import_ray() -> Any:
     """The module ray.
 
     Raises:
-        EnvironmentProblem: not installed.
+        EnvironmentProblem: not installed, or something it needs is not.
     """
     try:
         return importlib.import_module("ray")
-    except ImportError:
+    except ImportError as error:
         raise EnvironmentProblem(
-            "ray is not installed", "pip install ray, or start the shards yourself with --shard I/N"
+            f"ray is not installed, or not whole ({error})",
+            "pip install ray, or start the shards yourself with --shard I/N",
         ) from None
 
 
