@@ -12,13 +12,7 @@ namespace {
 #define LANES 16
 #define REGISTERS 32
 #define MAX_VECTORS 6
-#define DOT_BF16
-typedef float Vec16 __attribute__((vector_size(64)));
-typedef uint32_t Bits16 __attribute__((vector_size(64)));
-inline __attribute__((always_inline)) Vec16 dot(Vec16 sum, Bits16 weights, uint32_t x) {
-  return (Vec16)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights,
-                                 (__m512bh)_mm512_set1_epi32(int(x)));
-}
+#include "dot_avx512bf16.h"
 #include "loops.h"
 }  // namespace
 const Kernels* const avx512bf16_kernels = &kernels;
