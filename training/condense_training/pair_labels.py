@@ -178,8 +178,7 @@ def _noisy(frame: Frame, labels: Labels, classes: int, noise: float) -> Labels:
     rng = np.random.default_rng([zlib.crc32(frame.sequence.encode()), frame.index])
     known = frame.cloud.finite() & (labels < classes)
     cell = np.floor(frame.cloud.xyz[known, :2] / _PATCH_M).astype(np.int64)
-    _, patch = np.unique(np.column_stack([cell, labels[known]]), axis=0, return_inverse=True)
-    patch = patch.reshape(-1)  # numpy 2.0 returned it as a column
+    _, patch = np.unique(_keys(cell, labels[known]), return_inverse=True)
     count = int(patch.max(initial=-1)) + 1
     changed = rng.random(count) < noise
     shift = rng.integers(1, max(2, classes), count)  # never back to the same class
@@ -187,3 +186,13 @@ def _noisy(frame: Frame, labels: Labels, classes: int, noise: float) -> Labels:
     value = labels[known].astype(np.int64)
     out[known] = np.where(changed[patch], (value + shift[patch]) % classes, value)
     return out
+
+
+def _keys(cell: npt.NDArray[np.int64], labels: Labels) -> npt.NDArray[np.int64]:
+    """One number for cell and class, in the order of both; sorting rows takes ten times as long."""
+    if not len(cell):
+        return np.zeros(0, np.int64)
+    low = cell.min(axis=0)
+    width = cell[:, 1].max() - low[1] + 1
+    key: npt.NDArray[np.int64] = (cell[:, 0] - low[0]) * width + (cell[:, 1] - low[1])
+    return key * (IGNORE + 1) + labels
