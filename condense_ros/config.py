@@ -116,6 +116,17 @@ def build(cls: type[T], values: Mapping[str, Any] | None = None) -> T:
     return cls(**checked)
 
 
+def changed(preset: T, values: Mapping[str, Any]) -> T:
+    """A parameter dataclass with some fields set otherwise, checked as `build` does.
+
+    Raises:
+        ConfigError: unknown names, wrong types, values out of range.
+    """
+    checked = build(type(preset), values)
+    chosen = {name: getattr(checked, name) for name in values}
+    return dataclasses.replace(preset, **chosen)  # type: ignore[type-var]
+
+
 def describe(cls: type) -> list[tuple[str, str, Any, str]]:
     """Rows (name, type, default, help) of a parameter dataclass, for reference pages and ROS."""
     kinds = typing.get_type_hints(cls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ class FrameSource:
                 f"no frame in {', '.join(map(str, self.paths)) or 'an empty list of data'}",
                 "give folders or bags that hold camera and LiDAR pairs",
             )
-        self._selection = (stride, limit)
+        self._selection: tuple[object, ...] = (stride, limit)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -48,6 +49,20 @@ class FrameSource:
     def __getitem__(self, number: int) -> Frame:
         which, index = self._entries[number]
         return self.datasets[which][index]
+
+    def subset(self, numbers: Sequence[int]) -> FrameSource:
+        """The frames of these numbers, in this order; the files are opened once.
+
+        Raises:
+            TrainingError: no number.
+            IndexError: a number that does not exist.
+        """
+        if not len(numbers):
+            raise TrainingError("a selection without frames", "select at least one")
+        chosen = copy.copy(self)
+        chosen._entries = [self._entries[number] for number in numbers]
+        chosen._selection = (*self._selection, *chosen._entries)
+        return chosen
 
     @property
     def classes(self) -> Ontology | None:

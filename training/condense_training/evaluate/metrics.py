@@ -55,6 +55,12 @@ class Confusion:
         present = values[~np.isnan(values)]
         return float(present.mean()) if len(present) else float("nan")
 
+    def miou_absent_is_one(self) -> float:
+        """Mean IoU where a class with neither truth nor prediction counts as 1, as the code of
+        SLidR and OLIVINE has it; one that is only predicted counts as 0. For comparison only."""
+        union = self.counts.sum(1) + self.counts.sum(0) - np.diag(self.counts)
+        return float(np.where(union > 0, np.diag(self.counts) / np.maximum(union, 1), 1.0).mean())
+
     def accuracy(self) -> float:
         """Share of points that are right; NaN where there is no point."""
         total = self.counts.sum()

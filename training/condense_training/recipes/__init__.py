@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from condense_ros import config as _config
@@ -43,10 +43,7 @@ def build_recipe(name: str, preset: str, settings: Mapping[str, Any] | None = No
         raise ConfigError(
             f"recipe {name!r} has no preset {preset!r}", f"use one of: {', '.join(entry.presets)}"
         )
-    settings = dict(settings or {})
-    checked: Any = _config.build(entry.config, settings)
-    chosen = {field: getattr(checked, field) for field in settings}
-    return entry.build(replace(entry.presets[preset], **chosen))
+    return entry.build(_config.changed(entry.presets[preset], settings or {}))
 
 
 __all__ = ["RECIPES", "RecipeEntry", "build_recipe"]
