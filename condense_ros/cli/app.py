@@ -19,6 +19,7 @@ from condense_ros.cli.commands import (
     convert,
     demo,
     doctor,
+    eval,
     label,
     map,
     pretrain,
@@ -48,6 +49,7 @@ app.add_typer(calib.app, name="calib")
 app.command("label")(label.label)
 app.command("pretrain")(pretrain.pretrain)
 app.command("probe")(probe.probe)
+app.add_typer(eval.app, name="eval")
 app.command("convert")(convert.convert)
 app.command("segment")(segment.segment)
 app.add_typer(map.app, name="map")

@@ -70,6 +70,18 @@ class AblationConfig:
     test_frames: int = parameter(100, "test frames, evenly spread", low=1)
 
 
+#: `--quick`: all of the chain in minutes, too little to tell the rows apart
+QUICK: dict[str, Any] = {
+    "preset": "quick",
+    "settings": {"steps": 30, "pixel_steps": 30, "vmf_collection_steps": 10},
+    "few_frames": 3,
+    "few_draws": 2,
+    "few_settings": {"steps": 20},
+    "probe_frames": 16,
+    "test_frames": 12,
+}
+
+
 @dataclass(frozen=True)
 class LabelSource:
     """Where the classes of pairs come from.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from condense_ros.errors import CondenseError, ConfigError, EnvironmentProblem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Shard:
     def rows(self, length: int) -> range:
         """Its numbers of 0 .. length-1."""
         return range(self.index, length, self.count)
+
+    def of(self, items: Sequence[T]) -> list[T]:
+        """Its share of `items`."""
+        return [items[number] for number in self.rows(len(items))]
 
     def suffix(self) -> str:
         """What tells the files of one shard from another's; empty for the only one."""
