@@ -44,6 +44,8 @@ VERBS += (
     "soak",
     "calib check",
     "calib refine",
+    "eval ablation",
+    "eval segmentation",
 )
 HEAVY = ("torch", "cv2", "matplotlib", "lancedb", "embreex", "numpy", "scipy", "rclpy", "rosbags")
 
