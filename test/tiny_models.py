@@ -156,3 +156,30 @@ def sam3(folder: Path, seed: int = 0) -> Path:
     transformers.Sam3Model(config).save_pretrained(folder)
     word_tokenizer(folder)
     return folder
+
+
+def dinov2(folder: Path, seed: int = 0, registers: int = 0) -> Path:
+    """DINOv2 with patches of 14 pixels, trained on images of 56, with or without registers."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    kind, more = "Dinov2", {}
+    if registers:
+        kind, more = "Dinov2WithRegisters", {"num_register_tokens": registers}
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=56,
+        patch_size=14, **more,
+    )  # fmt: skip
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+    return folder
+
+
+def dinov3(folder: Path, seed: int = 0, registers: int = 4) -> Path:
+    """DINOv3 (ViT) with patches of 16 pixels."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(seed)
+    config = transformers.DINOv3ViTConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        image_size=64, patch_size=16, num_register_tokens=registers,
+    )  # fmt: skip
+    transformers.DINOv3ViTModel(config).save_pretrained(folder)
+    return folder

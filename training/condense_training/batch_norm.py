@@ -1,4 +1,4 @@
-"""Batch norm statistics of a finished network."""
+"""Batch norms of a backbone: their momentum, and their statistics when it is finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from condense_ros.frame import PointCloud
 from condense_ros.models import Backbone
 
 
+def _norms(backbone: Backbone) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def set_momentum(backbone: Backbone, momentum: float) -> None:
+    """Share of a batch in the running statistics of every batch norm."""
+    for norm in _norms(backbone):
+        norm.momentum = momentum
+
+
 @torch.no_grad()
 def calibrate_batch_norm(backbone: Backbone, clouds: Iterable[PointCloud]) -> None:
     """Replaces running statistics by those of these clouds, each weighing the same; ends in eval.
@@ -18,7 +28,7 @@ def calibrate_batch_norm(backbone: Backbone, clouds: Iterable[PointCloud]) -> No
     Statistics gathered while training are those of augmented clouds under changing weights. And a
     random network has none of its own: probed without this it would be a strawman.
     """
-    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = _norms(backbone)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

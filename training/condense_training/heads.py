@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from condense_ros.errors import ConfigError
 from condense_training.losses.inputs import unit_rows
@@ -66,3 +70,21 @@ class PairHeads(nn.Module):
     def pixel_rows(self, space: str, features: Tensor) -> Tensor:
         """Unit rows (n, dim) of teacher features in space "pair" or "class"."""
         return unit_rows(self.pixels["pair" if self.shared else space](features))
+
+    def pixel_maps(self, space: str, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Unit features (B, dim, *size) of every pixel in space "pair" or "class".
+
+        The head as the papers have it: a 1x1 convolution, then bilinear upsampling with aligned
+        corners.
+
+        Args:
+            maps: (B, pixel_channels, h, w).
+            size: (H, W) of the images.
+        """
+        linear = cast(nn.Linear, self.pixels["pair" if self.shared else space])
+        projected = functional.conv2d(maps, linear.weight[:, :, None, None], linear.bias)
+        if projected.shape[-2:] != size:
+            projected = functional.interpolate(projected, size, mode="bilinear", align_corners=True)
+        if projected.dtype != torch.float64:
+            projected = projected.float()
+        return functional.normalize(projected, dim=1)

@@ -138,21 +138,28 @@ def within_view(cloud: PointCloud, image: CameraImage, margin_deg: float) -> npt
     return np.asarray(np.abs((off + np.pi) % (2 * np.pi) - np.pi) <= half)
 
 
-def sample_features(maps: Tensor, image_index: Tensor, uv: Tensor) -> Tensor:
+def sample_features(
+    maps: Tensor, image_index: Tensor, uv: Tensor, size: tuple[int, int] | None = None
+) -> Tensor:
     """Bilinear values of feature maps at fractional pixels.
 
+    A map that is coarser than its image is read where upsampling it to the image's size with
+    `align_corners=True` would put its values (PPKT, SLidR, OLIVINE): its outermost cells lie on the
+    outermost pixel centres, u in the image at u (w - 1) / (W - 1) in the map.
+
     Args:
-        maps: (B, C, H, W).
+        maps: (B, C, h, w).
         image_index: (n,) int64, which map each row reads.
-        uv: (n, 2) pixels (u right, v down; centres at integers), clamped to the map.
+        uv: (n, 2) pixels (u right, v down; centres at integers), clamped to the image.
+        size: (H, W) of the images that `uv` are pixels of; None: the maps'.
 
     Returns:
         (n, C).
     """
-    _, _, height, width = maps.shape
-    size = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
-    # grid_sample with align_corners=True: -1 and 1 are the centres of the border pixels
-    grid = uv * 2 / (size - 1).clamp(min=1) - 1
+    height, width = size or maps.shape[-2:]
+    extent = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
+    # grid_sample with align_corners=True: -1 and 1 are the centres of the outermost cells
+    grid = uv * 2 / (extent - 1).clamp(min=1) - 1
     rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=maps.dtype)
     for i in range(len(maps)):
         mine = image_index == i

@@ -72,12 +72,21 @@ def find_model(source: str, *, sha256: str = "", revision: str = "main") -> Mode
     if not folder.is_dir():
         folder, found_revision = _download(source, revision)
     digest = _weights_hash(folder)
-    if sha256 and digest != sha256.lower():
+    check_hash(source, digest, sha256)
+    return ModelFolder(folder, source, digest, found_revision)
+
+
+def check_hash(name: str, digest: str, expected: str) -> None:
+    """Refuses weights whose sha256 is not the expected one; nothing is expected of an empty one.
+
+    Raises:
+        CheckpointError: another sha256.
+    """
+    if expected and digest != expected.lower():
         raise CheckpointError(
-            f"the weights of {source} have the sha256 {digest}, not {sha256}",
+            f"the weights of {name} have the sha256 {digest}, not {expected}",
             "fetch the model again, or correct the expected sha256",
         )
-    return ModelFolder(folder, source, digest, found_revision)
 
 
 def _weights_hash(folder: Path) -> str:
@@ -148,7 +157,7 @@ def load(loader: Any, folder: ModelFolder, **options: Any) -> Any:
         raise CheckpointError(
             f"{folder.name} cannot be loaded as {loader.__name__} "
             f"({type(error).__name__}: {reason[0] if reason else ''})",
-            "use a model of the kind that the labeler's page names",
+            "use a model of the kind that the documentation names",
         ) from error
     return loaded
 

@@ -50,6 +50,9 @@ class PixelUNet(nn.Module):
             deepest encoder width: 256, 128, 64, 32, 16).
     """
 
+    #: a feature for every pixel
+    stride = 1
+
     def __init__(
         self, widths: Sequence[int], blocks: Sequence[int], out_channels: int = 16
     ) -> None:

@@ -1,39 +1,39 @@
 """OLIVINE (Zhang and Hou, "Fine-grained Image-to-LiDAR Contrastive Distillation with Visual
 Foundation Models", NeurIPS 2024): pixels teach points, pair by pair and class by class.
 
-Stage 1 makes the teacher from the images themselves (`janda.pixel_stage`). Stage 2 freezes it and
-teaches the backbone three things: a point is like its own pixel (InfoNCE), a point is like all
-pixels of its class (class contrast, in a space of its own), and a class looks the same in every
-batch (a pull towards its von Mises-Fisher distribution, once enough batches have been collected).
+Stage 1 makes the teacher from the images themselves (`janda.pixel_stage`), unless published weights
+are named (`networks.teachers`). Stage 2 freezes it and teaches the backbone three things: a point
+is like its own pixel (InfoNCE), a point is like all pixels of its class (class contrast, in a space
+of its own), and a class looks the same in every batch (a pull towards its von Mises-Fisher
+distribution, once enough batches have been collected). SLidR, PPKT and ScaLR are presets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from condense_ros.errors import TrainingError
-from condense_ros.frame import IGNORE, Frame
-from condense_ros.models import Backbone, InputSpec, build_backbone, preset
-from condense_training.augment import CloudAugmentation, augment_cloud
-from condense_training.clouds import cloud_arrays, stack_clouds, voxels_of
+from condense_ros.frame import IGNORE
+from condense_ros.models import Backbone, build_backbone
+from condense_training.batch_norm import set_momentum
+from condense_training.clouds import voxels_of
 from condense_training.heads import PairHeads, projection_head
+from condense_training.labels.superpixels import SlicConfig
 from condense_training.losses import (
     VmfStatistics,
     class_contrast,
     feature_regression,
     info_nce,
     prototype_distance,
+    superpixel_contrast,
     vmf_nll,
 )
+from condense_training.networks.teachers import FoundTeacher, find_teacher
 from condense_training.optimisers import build_optimiser
 from condense_training.pair_labels import (
     PixelLabels,
@@ -41,106 +41,22 @@ from condense_training.pair_labels import (
     pixel_labels_of,
     point_labels_of,
 )
-from condense_training.pairs import RigPairs, rig_pairs, sample_features, within_view
-from condense_training.recipe import Batch, Parts, Recipe, Sample, Stage
+from condense_training.pairs import sample_features
+from condense_training.recipe import Batch, Parts, Recipe, Stage
 from condense_training.recipes import janda
-from condense_training.recipes.olivine_config import ABLATIONS, PRESETS, OlivineConfig, check
+from condense_training.recipes.olivine_config import (
+    SELF_TRAINED,
+    OlivineConfig,
+    check,
+    input_spec,
+)
+from condense_training.recipes.olivine_data import PairLabels, collate, sample
+from condense_training.recipes.olivine_presets import ABLATIONS, PRESETS
 from condense_training.sampling import sample_pairs
 from condense_training.schedules import build_schedule
-from condense_training.views import ViewAugmentation, random_views
+from condense_training.segments import SuperpixelStore
 
-__all__ = ["ABLATIONS", "PRESETS", "OlivineConfig", "build_recipe"]
-
-#: fewest pairs worth a sample
-_MIN_PAIRS = 16
-PairLabels = Callable[[Frame, RigPairs], npt.NDArray[np.uint8]]
-
-
-# samples: an augmented cloud, views of all its cameras, and labelled pairs between them
-
-
-def _view_augmentation(config: OlivineConfig) -> ViewAugmentation:
-    return ViewAugmentation(
-        out_width_px=config.view_width_px,
-        out_height_px=config.view_height_px,
-        min_area=config.view_min_area,
-        aspects=config.view_aspects,
-        flip_probability=config.view_flip_probability,
-        cuboid=config.cuboid,
-        min_pairs=config.view_min_pairs,
-        min_share=config.view_min_share,
-    )
-
-
-def sample(
-    config: OlivineConfig,
-    spec: InputSpec,
-    labels_of: PairLabels | None,
-    frame: Frame,
-    rng: np.random.Generator,
-) -> Sample | None:
-    """One frame: views of its cameras, the voxels of its cloud, pairs with label and distance."""
-    pairs = rig_pairs(frame, depth_test=config.depth_test, min_depth_m=config.min_depth_m)
-    if len(pairs) < _MIN_PAIRS:
-        return None
-    labels = np.full(len(pairs), IGNORE, np.uint8)
-    if labels_of is not None:
-        labels = labels_of(frame, pairs)
-        known = labels != IGNORE
-        if known.any() and labels[known].max() >= config.classes:
-            raise TrainingError(
-                f"frame {frame.index} of {frame.sequence!r} has label {labels[known].max()} where "
-                f"there are {config.classes} classes",
-                "set the recipe's parameter classes to the number of classes of the labels",
-            )
-    views = random_views(frame, pairs, rng, _view_augmentation(config))
-    kept = views.kept
-    if config.view_margin_deg < 180:
-        seen = [within_view(frame.cloud, image, config.view_margin_deg) for image in frame.images]
-        kept = kept & np.any(seen, axis=0)
-    # turned about the vertical and mirrored, at its own size
-    how = CloudAugmentation(scale=(1.0, 1.0), tilt_rad=0.0)
-    voxels = spec.voxelize(augment_cloud(frame.cloud.select(kept), rng, how))
-    row_of_point = np.full(len(kept), -1)
-    row_of_point[kept] = voxels.inverse.numpy()
-    rows = row_of_point[views.pairs.point]
-    chosen = rows >= 0
-    if chosen.sum() < _MIN_PAIRS:
-        return None
-    xy = frame.cloud.xyz[views.pairs.point[chosen], :2].astype(np.float64)
-    return {
-        "views": views.pixels(frame).transpose(0, 3, 1, 2),
-        **cloud_arrays(voxels),
-        "pair_voxel": rows[chosen],
-        "pair_view": views.pairs.image[chosen],
-        "pair_uv": views.pairs.uv[chosen],
-        "pair_label": labels[views.source[chosen]].astype(np.int64),
-        "pair_distance_m": np.hypot(xy[:, 0], xy[:, 1]),
-    }
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch; `pair_voxel` and `pair_view` count rows and views of the batch."""
-    voxel, view = [], []
-    rows = views = 0
-    for one in samples:
-        voxel.append(one["pair_voxel"] + rows)
-        view.append(one["pair_view"] + views)
-        rows += len(one["coords"])
-        views += len(one["views"])
-
-    def joined(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([one[name] for one in samples]))
-
-    return {
-        "views": joined("views"),
-        **stack_clouds(samples),
-        "pair_voxel": torch.from_numpy(np.concatenate(voxel)),
-        "pair_view": torch.from_numpy(np.concatenate(view)),
-        "pair_uv": joined("pair_uv").float(),
-        "pair_label": joined("pair_label"),
-        "pair_distance_m": joined("pair_distance_m"),
-    }
+__all__ = ["ABLATIONS", "PRESETS", "OlivineConfig", "build_recipe", "sample"]
 
 
 # losses
@@ -152,7 +68,8 @@ def _classes(config: OlivineConfig) -> int:
 
 
 def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """`l1 L_pp + l2 L_sup + l3 L_kl` (section 3.3), plus regression where it has a weight.
+    """`l1 L_pp + l2 L_sup + l3 L_kl` (section 3.3), plus regression and superpixels where they have
+    a weight.
 
     The log gets each term, the pairs that count, and `kl_active`: 0 while distributions are
     collected, then 1.
@@ -163,6 +80,8 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
         labels = torch.where(labels == IGNORE, config.classes, labels)
     with torch.no_grad():
         maps = parts["image"](batch["views"])
+    height, width = batch["views"].shape[-2:]
+    size = (height, width)
     clouds = int(batch["coords"][:, 0].max()) + 1
     voxels = backbone(voxels_of(batch, backbone.input, clouds))
 
@@ -180,7 +99,7 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
         return voxels[batch["pair_voxel"][rows]]
 
     def pixels(rows: Tensor) -> Tensor:
-        return sample_features(maps, batch["pair_view"][rows], batch["pair_uv"][rows])
+        return sample_features(maps, batch["pair_view"][rows], batch["pair_uv"][rows], size)
 
     total = voxels.sum() * 0.0
     terms = {"pairs": len(labels) / clouds}
@@ -208,6 +127,16 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
         )
         terms["regression_loss"] = float(value.detach())
         total = total + config.regression_weight * value
+    if config.superpixel_weight:
+        value = superpixel_contrast(
+            heads.point_rows("pair", voxels)[batch["pair_voxel"]],
+            batch["pair_segment"],
+            heads.pixel_maps("pair", maps, size).permute(0, 2, 3, 1).flatten(0, 2),
+            batch["view_segments"].flatten(),
+            temperature=config.temperature,
+        )
+        terms["superpixel_loss"] = float(value.detach())
+        total = total + config.superpixel_weight * value
     if config.consistency_weight:
         value, more = _consistency(config, parts, voxels, batch["pair_voxel"], labels)
         terms |= more
@@ -264,6 +193,18 @@ def _teacher_config(config: OlivineConfig) -> janda.JandaConfig:
     )
 
 
+def _find_teacher(config: OlivineConfig) -> FoundTeacher | None:
+    if config.teacher == SELF_TRAINED:
+        return None
+    return find_teacher(
+        config.teacher,
+        config.teacher_weights,
+        sha256=config.teacher_sha256,
+        revision=config.teacher_revision,
+        dilated=config.teacher_dilated,
+    )
+
+
 def _supervision(config: OlivineConfig) -> str:
     if not config.uses_labels:
         return "none: self-supervised"
@@ -274,8 +215,8 @@ def _supervision(config: OlivineConfig) -> str:
 
 
 def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None) -> Recipe:
-    """Both stages over the parts "image", "backbone", "heads", "statistics" and, where it has a
-    weight, "regression".
+    """The stages over the parts "image", "backbone", "heads", "statistics" and, where it has a
+    weight, "regression". A teacher of published weights needs no stage of its own.
 
     Args:
         pixel_labels: label images of the data (labels=folder), read in this way instead of from
@@ -284,6 +225,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
     Raises:
         ConfigError: values that do not fit together.
         DatasetError: the label folder holds none.
+        CheckpointError, EnvironmentProblem: see `find_teacher`.
     """
     check(config)
     settings = asdict(config)
@@ -294,24 +236,27 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         labels_of = partial(pixel_labels_of, source=source)
     elif config.labels == "truth":
         labels_of = partial(point_labels_of, classes=config.classes, noise=config.label_noise)
-    given = InputSpec(
-        voxel_size_m=config.voxel_size_m,
-        max_range_m=config.max_range_m,
-        features=config.inputs,
-        intensity_scale=config.intensity_scale,
-    )
-    # a network with a box of its own limits what it is shown
-    spec = preset(config.backbone, given).input
+    superpixels = None
+    if config.superpixel_weight:
+        how = config.superpixel_segments, config.superpixel_compactness, config.superpixel_blur_px
+        superpixels = SuperpixelStore(SlicConfig(*how))
+    spec = input_spec(config)
     teacher = _teacher_config(config)
+    found = _find_teacher(config)
+    if found is not None:
+        settings |= {"teacher_sha256": found.sha256, "teacher_revision": found.revision}
 
     def build() -> Parts:
+        image = found.build() if found is not None else janda.build_image_network(teacher)
         backbone = build_backbone(config.backbone, spec)
+        if config.bn_momentum:
+            set_momentum(backbone, config.bn_momentum)
         parts: dict[str, nn.Module] = {
-            "image": janda.build_image_network(teacher),
+            "image": image,
             "backbone": backbone,
             "heads": PairHeads(
                 backbone.out_channels,
-                config.teacher_dim,
+                image.out_channels,
                 config.feature_dim,
                 shared=config.heads == "shared",
                 kind=config.head,
@@ -330,7 +275,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         }
         if config.regression_weight:
             parts["regression"] = projection_head(
-                config.head, backbone.out_channels, config.teacher_dim
+                config.head, backbone.out_channels, image.out_channels
             )
         return nn.ModuleDict(parts)
 
@@ -341,7 +286,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         batch_size=config.batch,
         trainable=student,
         frozen=("image",),
-        sample=partial(sample, config, spec, labels_of),
+        sample=partial(sample, config, spec, labels_of, superpixels=superpixels),
         collate=collate,
         loss=partial(loss, config),
         optimiser=partial(build_optimiser, config.optimiser, config.lr, config.weight_decay),
@@ -351,7 +296,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         "olivine",
         settings,
         build,
-        (janda.pixel_stage(teacher, frozen=student), distil),
+        (distil,) if found is not None else (janda.pixel_stage(teacher, frozen=student), distil),
         backbone="backbone",
         supervision=_supervision(config),
     )

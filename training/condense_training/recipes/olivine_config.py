@@ -1,18 +1,22 @@
-"""Parameters of OLIVINE, its baselines and every row of its ablation tables."""
+"""Parameters of OLIVINE; `olivine_presets` holds named sets of them."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError
+from condense_ros.models import InputSpec, other_presets, preset
+from condense_ros.sparse.grid import COORDINATES
 from condense_training.heads import HEADS
 from condense_training.losses.feature_regression import KINDS
+from condense_training.networks.teachers import EXAMPLES, TEACHERS
 from condense_training.sampling import STRATEGIES
 
 log = logging.getLogger(__name__)
+
+SELF_TRAINED = "self_trained"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class OlivineConfig:
         0.0, "weight of regression to the teacher's features (ScaLR)", low=0.0
     )
     regression_kind: str = parameter("l2", "distance of that regression: l2, cosine or mse")
+    superpixel_weight: float = parameter(
+        0.0, "weight of the contrast between superpixels (SLidR)", low=0.0
+    )
+    superpixel_segments: int = parameter(150, "superpixels per image, about", low=1, high=65535)
+    superpixel_compactness: float = parameter(
+        6.0, "weight of distance against colour in superpixels", low=0.01
+    )
+    superpixel_blur_px: float = parameter(
+        3.0, "images are blurred by this before they are cut into superpixels, pixels", low=0.0
+    )
     temperature: float = parameter(0.07, "temperature of both contrasts", low=0.001)
     pairs: int = parameter(4096, "pairs drawn for each contrast", low=1)
     mean_of_positives: bool = parameter(
@@ -89,6 +103,16 @@ class OlivineConfig:
     # the student
     backbone: str = parameter("unet34c", "name of the backbone preset")
     voxel_size_m: float = parameter(0.1, "voxel edge, metres", low=0.005)
+    coordinates: str = parameter(
+        "cylindrical",
+        "voxels: cylindrical (voxel_size_m in rho and z, whole degrees in phi) or cartesian",
+    )
+    voxel_sizes: tuple[float, ...] = parameter(
+        (), "voxel edges per axis where they differ; voxel_size_m is then the first", low=1e-3
+    )
+    voxel_feature: str = parameter(
+        "first", "feature of a voxel: mean of its points, or the first point's"
+    )
     max_range_m: float = parameter(72.4, "points farther away are left out, metres", low=1.0)
     inputs: tuple[str, ...] = parameter(("intensity",), "input features of the backbone")
     intensity_scale: float = parameter(255.0, "intensity of the brightest return", low=1e-6)
@@ -98,6 +122,12 @@ class OlivineConfig:
         low=0.0,
         high=180.0,
     )
+    bn_momentum: float = parameter(
+        0.05,
+        "momentum of the backbone's batch norms; 0: the network's own",
+        low=0.0,
+        high=1.0,
+    )
     steps: int = parameter(87900, "steps, about 50 epochs of nuScenes", low=1)
     batch: int = parameter(16, "frames per step", low=1)
     optimiser: str = parameter("sgd", "sgd or adamw")
@@ -105,9 +135,19 @@ class OlivineConfig:
     weight_decay: float = parameter(1e-4, "weight decay, also of the teacher's stage", low=0.0)
     schedule: str = parameter("cosine_annealing", "exponential, cosine or cosine_annealing")
 
-    # the teacher, made by stage 1 of Janda et al. on the same images
-    teacher: str = parameter("self_trained", "self_trained")
-    teacher_dim: int = parameter(64, "length of its pixel features", low=2)
+    # the teacher: published weights, or made by stage 1 of Janda et al. on the same images
+    teacher: str = parameter(
+        "self_trained", "self_trained, or of published weights: resnet50, dinov2 or dinov3"
+    )
+    teacher_weights: str = parameter(
+        "", "weights of a teacher that is not self_trained: file, folder, or id of the hub"
+    )
+    teacher_sha256: str = parameter("", "of these weights, checked where given")
+    teacher_revision: str = parameter("main", "branch, tag or commit of the hub")
+    teacher_dilated: bool = parameter(
+        True, "resnet50 with dilation, stride 4; False: as it is, stride 32 (PPKT)"
+    )
+    teacher_dim: int = parameter(64, "length of a self-trained teacher's features", low=2)
     image_network: str = parameter("resnet34", "resnet34, resnet18 or small")
     image_weights: str = parameter("", "file of encoder weights to begin with")
     encoder_frozen_steps: int = parameter(50, "steps before these weights learn", low=0)
@@ -134,22 +174,67 @@ _CHOICES = {
     "class_reduction": ("class", "point"),
     "sampling": STRATEGIES,
     "regression_kind": KINDS,
-    "teacher": ("self_trained",),
+    "coordinates": COORDINATES,
+    "voxel_feature": ("mean", "first"),
+    "teacher": (SELF_TRAINED, *TEACHERS),
 }
+
+
+def input_spec(config: OlivineConfig) -> InputSpec:
+    """What the backbone sees. A network of a box has that and its limits from its preset.
+
+    Raises:
+        ConfigError: no such backbone, or one of a box with cylindrical voxels.
+    """
+    if config.backbone in other_presets and config.coordinates != "cartesian":
+        raise ConfigError(
+            f"backbone {config.backbone} takes Cartesian voxels, not {config.coordinates} ones",
+            "set coordinates=cartesian",
+        )
+    own = preset(config.backbone).input
+    given = InputSpec(
+        voxel_size_m=config.voxel_size_m,
+        max_range_m=config.max_range_m,
+        features=config.inputs,
+        intensity_scale=config.intensity_scale,
+        coordinates=config.coordinates,
+        voxel_sizes=config.voxel_sizes,
+        reduce=config.voxel_feature,
+        max_points_per_voxel=own.max_points_per_voxel,
+        max_voxels=own.max_voxels,
+    )
+    return preset(config.backbone, given).input
+
+
+def _check_teacher(config: OlivineConfig) -> None:
+    named = config.teacher_weights or config.teacher_sha256
+    if config.teacher == SELF_TRAINED and named:
+        raise ConfigError(
+            "teacher_weights or teacher_sha256 are set, but a self-trained teacher reads none",
+            f"name the teacher they are of ({', '.join(TEACHERS)}), or begin stage 1 with "
+            "image_weights",
+        )
+    if config.teacher != SELF_TRAINED and not config.teacher_weights:
+        raise ConfigError(
+            f"teacher={config.teacher} without teacher_weights",
+            f"set teacher_weights to a file or folder, or to an id of the hub, such as "
+            f"{EXAMPLES[config.teacher]}",
+        )
 
 
 def check(config: OlivineConfig) -> None:
     """Refuses values that do not fit together.
 
     Raises:
-        ConfigError: an unknown choice, class losses without labels, nothing to learn, sizes that
-            are no multiple of 32.
+        ConfigError: an unknown choice, class losses without labels, nothing to learn, a teacher
+            without weights, sizes that are no multiple of 32.
     """
     for name, allowed in _CHOICES.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(
                 f"OlivineConfig.{name} is {getattr(config, name)!r}", f"use {', '.join(allowed)}"
             )
+    _check_teacher(config)
     if config.labels == "folder" and not config.label_folder:
         raise ConfigError(
             "labels=folder, but no label_folder is named",
@@ -167,7 +252,8 @@ def check(config: OlivineConfig) -> None:
             "set class_weight=0, consistency_weight=0 and sampling=uniform as well "
             "(preset table6_labels_none)",
         )
-    if of_classes + config.point_weight + config.regression_weight == 0:
+    of_pairs = config.point_weight + config.regression_weight + config.superpixel_weight
+    if of_classes + of_pairs == 0:
         raise ConfigError("every loss has weight 0", "give one a weight")
     frozen = not config.vmf_update_after_collection
     if (
@@ -196,78 +282,3 @@ def check(config: OlivineConfig) -> None:
             raise ConfigError(
                 f"OlivineConfig.{name} is {getattr(config, name)}", "give a multiple of 32"
             )
-
-
-#: contrast between single pairs alone; the released loss is the mean of the contrasts in use, so
-#: one alone weighs 1
-_PAIRS_ONLY: dict[str, Any] = {
-    "labels": "none",
-    "class_weight": 0.0,
-    "consistency_weight": 0.0,
-    "sampling": "uniform",
-    "point_weight": 1.0,
-}
-
-#: what each row of tables 5 and 6 changes of the full method, and baselines
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "table5_1": _PAIRS_ONLY,
-    "table5_2": {"consistency_weight": 0.0, "sampling": "uniform"},
-    "table5_3": {"class_weight": 0.0, "sampling": "uniform", "point_weight": 1.0},
-    "table5_4": {"sampling": "uniform"},
-    "table5_5": {"consistency_weight": 0.0},
-    "table5_6": {},
-    "table6_labels_none": _PAIRS_ONLY,
-    "table6_labels_weak": {},
-    "table6_labels_truth": {"labels": "truth", "label_noise": 0.0},
-    "table6_heads_shared": {"heads": "shared"},
-    "table6_heads_decoupled": {},
-    "table6_class_deterministic": {"class_model": "deterministic"},
-    "table6_class_vmf": {},
-    "table6_sampling_random": {"sampling": "uniform"},
-    "table6_sampling_density": {"sampling": "density"},
-    "table6_sampling_category": {"sampling": "category"},
-    "table6_sampling_both": {},
-    "ppkt": _PAIRS_ONLY,
-    "scalr": {**_PAIRS_ONLY, "point_weight": 0.0, "regression_weight": 1.0, "head": "mlp"},
-}
-
-#: minutes on two CPU cores; labels of simulated points, a tenth of them wrong, stand in for those
-#: of a label model
-_DEMO = OlivineConfig(
-    labels="truth",
-    label_noise=0.1,
-    pairs=512,
-    feature_dim=32,
-    vmf_collection_steps=60,
-    view_width_px=160,
-    view_height_px=96,
-    view_min_pairs=128,
-    backbone="demo",
-    voxel_size_m=0.2,
-    max_range_m=40.0,
-    inputs=("one", "height"),
-    intensity_scale=1.0,
-    view_margin_deg=15.0,
-    steps=200,
-    batch=2,
-    optimiser="adamw",
-    lr=4e-3,
-    schedule="cosine",
-    teacher_dim=16,
-    image_network="small",
-    pixel_steps=150,
-    pixel_batch=4,
-    pixel_matches=512,
-    pixel_crop_px=96,
-    pixel_optimiser="adamw",
-    pixel_lr=2e-3,
-    pixel_schedule="cosine",
-)
-
-PRESETS: dict[str, OlivineConfig] = {
-    "paper": OlivineConfig(),
-    "demo": _DEMO,
-    "quick": replace(_DEMO, steps=60, pixel_steps=60, vmf_collection_steps=20),
-    **{name: replace(OlivineConfig(), **changes) for name, changes in ABLATIONS.items()},
-    **{f"demo_{name}": replace(_DEMO, **changes) for name, changes in ABLATIONS.items()},
-}
