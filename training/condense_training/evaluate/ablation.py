@@ -25,7 +25,7 @@ from condense_training.evaluate.probe import ProbeConfig
 from condense_training.frames import FrameSource
 from condense_training.labels.folder import LabelFolder
 from condense_training.labels.store import HEADER
-from condense_training.recipes.olivine_config import ABLATIONS, PRESETS
+from condense_training.recipes.olivine_presets import ABLATIONS, PRESETS
 
 log = logging.getLogger(__name__)
 
