@@ -68,19 +68,45 @@ class PixelUNet(nn.Module):
             channels = max(plane, out_channels)
         self.levels = nn.ModuleList(levels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features at input resolution, not normalised.
+    @property
+    def trunk_channels(self) -> int:
+        """Length of a feature of `trunk`."""
+        return sum(self.encoder.widths)
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """The encoder's maps of all levels as one, (B, trunk_channels, H / 4, W / 4): coarser ones
+        upsampled (`align_corners=True`), each level's feature of unit length before.
+
+        What stage 1 learned for its own task sits in the last layers; the maps before them tell
+        more about what a pixel shows, and a head can choose among them.
 
         Raises:
             TrainingError: height or width not a multiple of 32.
         """
+        maps = [functional.normalize(m, dim=1) for m in self._encoded(images)]
+        size = maps[0].shape[-2:]
+        rest = [
+            functional.interpolate(m, size, mode="bilinear", align_corners=True) for m in maps[1:]
+        ]
+        return torch.cat([maps[0], *rest], dim=1)
+
+    def _encoded(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
         if height % STRIDE or width % STRIDE or not height or not width:
             raise TrainingError(
                 f"the image network got {height}x{width} pixels",
                 f"crop or resize images to multiples of {STRIDE}",
             )
-        maps = self.encoder(normalize_images(images))
+        maps: list[Tensor] = self.encoder(normalize_images(images))
+        return maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features at input resolution, not normalised.
+
+        Raises:
+            TrainingError: height or width not a multiple of 32.
+        """
+        maps = self._encoded(images)
         x = maps[3]
         for level, skip in zip(self.levels, (maps[2], maps[1], maps[0], None, None), strict=True):
             x = level(x, skip)

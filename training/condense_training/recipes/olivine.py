@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from condense_training.losses import (
     superpixel_contrast,
     vmf_nll,
 )
+from condense_training.networks.pixel_unet import PixelUNet
 from condense_training.networks.teachers import FoundTeacher, find_teacher
 from condense_training.optimisers import build_optimiser
 from condense_training.pair_labels import (
@@ -79,7 +80,7 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
     if config.uses_labels and not config.ignore_background:
         labels = torch.where(labels == IGNORE, config.classes, labels)
     with torch.no_grad():
-        maps = parts["image"](batch["views"])
+        maps = _teacher_maps(config, parts, batch["views"])
     height, width = batch["views"].shape[-2:]
     size = (height, width)
     clouds = int(batch["coords"][:, 0].max()) + 1
@@ -174,6 +175,20 @@ def _consistency(
 # the recipe
 
 
+def _teacher_maps(config: OlivineConfig, parts: Parts, views: Tensor) -> Tensor:
+    """(B, C, h, w) features of the frozen teacher."""
+    image = parts["image"]
+    if config.teacher == SELF_TRAINED and config.teacher_features == "trunk":
+        return cast(PixelUNet, image).trunk(views)
+    return cast(Tensor, image(views))
+
+
+def _teacher_channels(config: OlivineConfig, image: nn.Module) -> int:
+    if config.teacher == SELF_TRAINED and config.teacher_features == "trunk":
+        return cast(PixelUNet, image).trunk_channels
+    return int(cast(Any, image).out_channels)
+
+
 def _teacher_config(config: OlivineConfig) -> janda.JandaConfig:
     return janda.JandaConfig(
         feature_dim=config.teacher_dim,
@@ -248,6 +263,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
 
     def build() -> Parts:
         image = found.build() if found is not None else janda.build_image_network(teacher)
+        pixel_channels = _teacher_channels(config, image)
         backbone = build_backbone(config.backbone, spec)
         if config.bn_momentum:
             set_momentum(backbone, config.bn_momentum)
@@ -256,7 +272,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
             "backbone": backbone,
             "heads": PairHeads(
                 backbone.out_channels,
-                image.out_channels,
+                pixel_channels,
                 config.feature_dim,
                 shared=config.heads == "shared",
                 kind=config.head,
@@ -275,7 +291,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
         }
         if config.regression_weight:
             parts["regression"] = projection_head(
-                config.head, backbone.out_channels, image.out_channels
+                config.head, backbone.out_channels, pixel_channels
             )
         return nn.ModuleDict(parts)
 

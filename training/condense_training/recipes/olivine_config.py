@@ -147,6 +147,11 @@ class OlivineConfig:
     teacher_dilated: bool = parameter(
         True, "resnet50 with dilation, stride 4; False: as it is, stride 32 (PPKT)"
     )
+    teacher_features: str = parameter(
+        "trunk",
+        "of a self-trained teacher: trunk (its encoder's maps of all levels) or embedding (its "
+        "output)",
+    )
     teacher_dim: int = parameter(64, "length of a self-trained teacher's features", low=2)
     image_network: str = parameter("resnet34", "resnet34, resnet18 or small")
     image_weights: str = parameter("", "file of encoder weights to begin with")
@@ -173,6 +178,7 @@ _CHOICES = {
     "class_model": ("vmf", "deterministic"),
     "class_reduction": ("class", "point"),
     "sampling": STRATEGIES,
+    "teacher_features": ("trunk", "embedding"),
     "regression_kind": KINDS,
     "coordinates": COORDINATES,
     "voxel_feature": ("mean", "first"),
