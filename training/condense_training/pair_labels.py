@@ -23,6 +23,8 @@ from condense_training.pairs import RigPairs
 Labels = npt.NDArray[np.uint8]
 #: edge of the ground cells in which noise is of one piece, metres
 _PATCH_M = 2.0
+#: draws of another class before any class will do
+_ATTEMPTS = 50
 
 
 class PixelLabels(Protocol):
@@ -156,9 +158,9 @@ def point_labels_of(frame: Frame, pairs: RigPairs, *, classes: int, noise: float
 
     Args:
         classes: number of classes; only noise needs it.
-        noise: share of patches (2 m cells of the ground, of one class) that get another class,
-            as label models err in pieces and not pixel by pixel. The same every time a frame is
-            seen.
+        noise: share of patches (2 m cells of the ground, of one class) that get the class of
+            another patch of the frame, as label models err in pieces and not pixel by pixel. The
+            same every time a frame is seen.
 
     Raises:
         TrainingError: the frame has no labels.
@@ -179,13 +181,29 @@ def _noisy(frame: Frame, labels: Labels, classes: int, noise: float) -> Labels:
     known = frame.cloud.finite() & (labels < classes)
     cell = np.floor(frame.cloud.xyz[known, :2] / _PATCH_M).astype(np.int64)
     _, patch = np.unique(_keys(cell, labels[known]), return_inverse=True)
-    count = int(patch.max(initial=-1)) + 1
-    changed = rng.random(count) < noise
-    shift = rng.integers(1, max(2, classes), count)  # never back to the same class
+    value = labels[known]
+    _, first = np.unique(patch, return_index=True)
+    of_patch = value[first]
+    wrong = _other_classes(of_patch, rng, classes)
+    changed = rng.random(len(of_patch)) < noise
     out = labels.copy()
-    value = labels[known].astype(np.int64)
-    out[known] = np.where(changed[patch], (value + shift[patch]) % classes, value)
+    out[known] = np.where(changed, wrong, of_patch)[patch]
     return out
+
+
+def _other_classes(of_patch: Labels, rng: np.random.Generator, classes: int) -> Labels:
+    """Another class for every patch, that of some other patch of the frame: what is rare stays
+    rare, as with a label model that is right in most of what it calls by any name."""
+    wrong = of_patch.copy()
+    for _ in range(_ATTEMPTS):
+        same = np.flatnonzero(wrong == of_patch)
+        if not len(same):
+            break
+        wrong[same] = of_patch[rng.integers(0, len(of_patch), len(same))]
+    same = np.flatnonzero(wrong == of_patch)  # nearly everything is of one class
+    shift = rng.integers(1, max(2, classes), len(same))
+    wrong[same] = (wrong[same].astype(np.int64) + shift) % classes
+    return wrong
 
 
 def _keys(cell: npt.NDArray[np.int64], labels: Labels) -> npt.NDArray[np.int64]:

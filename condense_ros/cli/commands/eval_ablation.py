@@ -84,11 +84,11 @@ def ablation(
 
 
 def _config(rows: str, seeds: int, quick: bool, settings: dict[str, object]) -> AblationConfig:
-    from condense_training.evaluate.ablation import QUICK, AblationConfig
+    from condense_training.evaluate.ablation import QUICK, SETTINGS, AblationConfig
 
     chosen = {"rows": tuple(rows.split(","))} if rows else {}
     small = QUICK if quick else {}
-    own = {**(small.get("settings") or {}), **settings}
+    own = {**small.get("settings", SETTINGS), **settings}
     return AblationConfig(
         **{**small, **chosen, "settings": own, "seeds": tuple(range(seeds))}  # type: ignore[arg-type]
     )

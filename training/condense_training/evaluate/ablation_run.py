@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -192,26 +193,29 @@ def _with_teacher(recipe: Recipe, image: dict[str, torch.Tensor]) -> Parts:
 
 def _teacher(table: _Table, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], str]:
     """The image network of a seed, trained once, and the hash of its file."""
-    stages = recipe.stages[:-1]
     path = table.out / "teachers" / f"seed{seed}.pt"
-    if not path.exists():
-        # nothing a row changes has a say in the teacher's training
-        settings = {
-            key: value
-            for key, value in recipe.settings.items()
-            if key.startswith(("pixel_", "teacher", "image_", "encoder_", "weight_decay"))
-        }
-        first = replace(recipe, name="olivine teacher", stages=stages, settings=settings)
-        out = table.out / "runs" / f"teacher_seed{seed}"
-        with cpu_threads(table.trainer.threads):
-            result = train(first, table.data, out, table.trainer_of(seed), console=table.console)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_suffix(".part")
-        torch.save(result.parts["image"].state_dict(), partial_file)
-        partial_file.replace(path)
-        shutil.rmtree(out, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # of several shards the first trains it while the others wait
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _train_teacher(table, recipe, seed, path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     return state, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _train_teacher(table: _Table, recipe: Recipe, seed: int, path: Path) -> None:
+    # nothing a row changes has a say in the teacher's training
+    prefixes = ("pixel_", "teacher", "image_", "encoder_", "weight_decay")
+    settings = {key: value for key, value in recipe.settings.items() if key.startswith(prefixes)}
+    first = replace(recipe, name="olivine teacher", stages=recipe.stages[:-1], settings=settings)
+    out = table.out / "runs" / f"teacher_seed{seed}"
+    with cpu_threads(table.trainer.threads):
+        result = train(first, table.data, out, table.trainer_of(seed), console=table.console)
+    part = path.with_suffix(".part")
+    torch.save(result.parts["image"].state_dict(), part)
+    part.replace(path)
+    shutil.rmtree(out, ignore_errors=True)
 
 
 def _read_log(path: Path) -> dict[str, Any]:
