@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from condense_ros.sparse import SparseTensor
 from condense_training.heads import PairHeads, projection_head
 from condense_training.labels import LabelConfig, label
 from condense_training.losses import info_nce
+from condense_training.networks.pixel_unet import PixelUNet
 from condense_training.pair_labels import (
     MadeLabels,
     PngLabels,
@@ -379,8 +381,10 @@ def test_pairs_alone_are_info_nce(frames) -> None:
     loss, terms = recipe.stages[1].loss(parts, batch)
     cloud = SparseTensor(batch["features"], batch["coords"], batch_size=2)
     voxels = parts["backbone"].net(cloud).features[batch["pair_voxel"]]
-    maps = parts["image"](batch["views"])
-    targets = sample_features(maps, batch["pair_view"], batch["pair_uv"])
+    maps = cast(PixelUNet, parts["image"]).trunk(batch["views"])
+    targets = sample_features(
+        maps, batch["pair_view"], batch["pair_uv"], tuple(batch["views"].shape[-2:])
+    )
     heads = parts["heads"]
     q, k = heads.points["pair"](voxels), heads.pixels["pair"](targets)
     expected = info_nce(q, k, temperature=0.07)
@@ -498,8 +502,10 @@ def test_10_12_overfits_two_frames(frames) -> None:
     with torch.no_grad():  # in train mode: two frames are their own statistics
         cloud = SparseTensor(batch["features"], batch["coords"], batch_size=2)
         rows = parts["backbone"].net(cloud).features[batch["pair_voxel"]]
-        maps = parts["image"](batch["views"])
-        targets = sample_features(maps, batch["pair_view"], batch["pair_uv"])
+        maps = cast(PixelUNet, parts["image"]).trunk(batch["views"])
+        targets = sample_features(
+            maps, batch["pair_view"], batch["pair_uv"], tuple(batch["views"].shape[-2:])
+        )
         labels = batch["pair_label"]
         known = labels != IGNORE
         q = parts["heads"].point_rows("class", rows[known])
