@@ -168,6 +168,19 @@ def test_without_a_place_to_keep_them_superpixels_are_computed(tmp_path, frames,
     assert caplog.text.count("cannot be kept") == 1
 
 
+def test_10_8_a_sample_keeps_the_superpixel_of_each_pair(frames) -> None:
+    """Whatever was cut, mirrored and shuffled, a pair's pixel shows the superpixel it had."""
+    recipe = build_recipe("olivine", "demo_slidr", {**TINY, "superpixel_segments": 30})
+    orders = set()
+    for seed in range(6):
+        one = recipe.stages[1].sample(frames[seed % 3], np.random.default_rng(seed))
+        column, row = np.rint(one["pair_uv"]).astype(int).T
+        shown = one["view_segments"][one["pair_view"], row, column]
+        assert (shown == one["pair_segment"]).mean() > 0.85
+        orders.add(tuple(one["view_segments"].max(axis=(1, 2))))
+    assert len(orders) > 3
+
+
 def test_batches_number_superpixels_through(frames) -> None:
     recipe = build_recipe("olivine", "demo_slidr", TINY)
     samples = [
