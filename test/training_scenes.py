@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from condense_ros.sim.town.world import WorldConfig
 RIG = Rig(
     (CameraSpec(width=128, height=96, fx=84.0, fy=84.0, cx=63.5, cy=47.5),),
     LidarSpec(beams=16, azimuth_steps=360),
+)
+
+#: the same with a second camera that looks back
+TWO_CAMERAS = Rig(
+    (
+        replace(RIG.cameras[0], name="front"),
+        replace(RIG.cameras[0], name="back", xyz_m=(-0.3, 0.0, 1.5), rpy_deg=(0.0, 0.0, 180.0)),
+    ),
+    RIG.lidar,
 )
 
 #: the demo recipe, but with a few cheap steps
@@ -30,7 +40,14 @@ TINY: dict[str, Any] = {
 
 
 def small_drive(
-    folder: Path, *, seed: int = 0, frames: int = 6, images: bool = True, truth: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    frames: int = 6,
+    images: bool = True,
+    truth: bool = False,
+    rig: Rig = RIG,
+    image_format: str = "jpg",
 ) -> Path:
     """Renders a short drive into `folder` (a few seconds)."""
     config = SimulationConfig(
@@ -42,6 +59,7 @@ def small_drive(
         pixel_truth=truth,
         workers=1,
         layout=WorldConfig(columns=2, rows=2),
-        rig=RIG,
+        rig=rig,
+        image_format=image_format,
     )
     return generate(folder, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from condense_ros.bags import BagMessage, BagReader, PairRecord
 from condense_ros.datasets.bag_calibration import BagCalibration
-from condense_ros.datasets.base import check_index
+from condense_ros.datasets.base import check_index, gather_images
 from condense_ros.errors import CalibrationMissing, DatasetError
 from condense_ros.frame import CameraImage, Frame, PointCloud, calibration_id
 from condense_ros.geometry import (
@@ -54,6 +54,10 @@ class _Depth:
     frame_id: str
     camera: CameraModel
     pixels: npt.NDArray[np.float32]
+
+
+def _camera_name(role: str) -> str:
+    return role.partition("/")[2] or role
 
 
 class BagDataset:
@@ -179,12 +183,15 @@ class BagDataset:
         depth, notes = self._depth_beside_points(pair)
         cloud = self._cloud(pair, depth)
         log_ns = self._log_ns(pair)
-        images = tuple(
-            self._image(pair, role, cloud, depth, log_ns)
-            for role in pair.messages
-            if role.split("/")[0] == "image"
+        roles = [role for role in pair.messages if role.split("/")[0] == "image"]
+        images = gather_images(
+            (_camera_name(role), partial(self._image, pair, role, cloud, depth, log_ns))
+            for role in roles
         )
-        notes += self._check_calibration(row, pair, images)
+        if len(images) == len(roles):
+            notes += self._check_calibration(row, pair, images)
+        else:
+            notes += ("calibration not compared with the pair's: an image is left out",)
         if depth is not None and not any(image.depth is not None for image in images):
             notes += (
                 f"{depth.topic} reaches no image: out of view, or tf does not join their frames",
@@ -274,7 +281,7 @@ class BagDataset:
         C = cloud.T_frame_cloud
         motion = self._motion(pair, cloud.frame_id, cloud.stamp_ns, stamp_ns, log_ns)
         image = CameraImage(
-            role.partition("/")[2] or role,
+            _camera_name(role),
             stamp_ns,
             picture.pixels,
             camera,

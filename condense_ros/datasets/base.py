@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from condense_ros.errors import DatasetError
-from condense_ros.frame import Frame
+from condense_ros.errors import CondenseError, DatasetError, WireError
+from condense_ros.frame import CameraImage, Frame
 from condense_ros.geometry import Array
 from condense_ros.ontology import Ontology
 
@@ -57,6 +59,56 @@ class Dataset(Protocol):
             DatasetError: a file of the frame is missing or damaged.
         """
         ...
+
+
+#: (camera, error) of an image that was left out
+ImageReport = Callable[[str, CondenseError], None]
+_report: ContextVar[ImageReport | None] = ContextVar("damaged_images", default=None)
+
+
+@contextmanager
+def leave_out_damaged_images(report: ImageReport) -> Iterator[None]:
+    """Within it, a frame of several cameras does without images that cannot be read.
+
+    Outside, and where no image of a frame can be read, such an image is the frame's error.
+
+    Args:
+        report: called for every image left out.
+    """
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
+
+
+def gather_images(
+    loaders: Iterable[tuple[str, Callable[[], CameraImage]]],
+) -> tuple[CameraImage, ...]:
+    """The images of a frame; readers of several cameras read them through this.
+
+    Args:
+        loaders: camera name and what reads its image.
+
+    Raises:
+        DatasetError, WireError: an image is damaged, and it is not to be left out.
+    """
+    report = _report.get()
+    images: list[CameraImage] = []
+    failed: list[tuple[str, CondenseError]] = []
+    for name, load in loaders:
+        try:
+            images.append(load())
+        except (DatasetError, WireError) as error:
+            if report is None:
+                raise
+            failed.append((name, error))
+    if report is not None and failed:
+        if not images:
+            raise failed[-1][1]
+        for name, reason in failed:
+            report(name, reason)
+    return tuple(images)
 
 
 def check_index(index: int, length: int, name: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from condense_ros.datasets.base import check_index, read_image
+from condense_ros.datasets.base import check_index, gather_images, read_image
 from condense_ros.datasets.boxes import Box3D
 from condense_ros.datasets.clouds import read_cloud
 from condense_ros.errors import DatasetError, GeometryError
@@ -83,8 +84,9 @@ class NuScenesSample:
             raw = read_cloud(self.folder / Path(sample["lidar_points"]["lidar_path"]).name)
             xyz = raw.xyz @ T_LIDAR_NUSCENES[:3, :3].T.astype(np.float32)
             cloud = PointCloud(xyz, raw.intensity, raw.ring)
-            images = tuple(
-                self._image(name, entry, T_base_lidar) for name, entry in sample["images"].items()
+            images = gather_images(
+                (name, partial(self._image, name, entry, T_base_lidar))
+                for name, entry in sample["images"].items()
             )
             stamp_ns = _stamp_ns(sample["timestamp"])
         except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.datasets.base import check_index
+from condense_ros.datasets.base import check_index, gather_images
 from condense_ros.datasets.simulated_files import AGAIN, FolderFiles, Stamps, poses_of
 from condense_ros.datasets.simulated_truth import SimulatedTruth
 from condense_ros.errors import CondenseError, DatasetError
@@ -118,13 +119,13 @@ class SimulatedFolder:
         index = check_index(index, len(self), self.name)
         stamp_ns = int(self.stamps_ns[index])
         cloud, labels = self.sweep(index)
-        images = [
-            self.image(camera.name, number, at_ns=stamp_ns)
+        images = gather_images(
+            (camera.name, partial(self.image, camera.name, number, at_ns=stamp_ns))
             for camera in self._specs
             if (number := self.image_number(index, camera.name)) is not None
-        ]
+        )
         pose = self.T_world_base[index] @ self.T_base_lidar
-        return Frame(stamp_ns, cloud, tuple(images), pose, labels, self.name, index)
+        return Frame(stamp_ns, cloud, images, pose, labels, self.name, index)
 
     def sweep(self, index: int) -> tuple[PointCloud, npt.NDArray[np.uint8]]:
         """The cloud of a frame and the class of every point.

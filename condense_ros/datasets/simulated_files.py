@@ -51,8 +51,13 @@ class FolderFiles:
             DatasetError: missing or damaged.
         """
         path = self.path / name
-        data = np.frombuffer(path.read_bytes(), np.uint8) if path.exists() else None
-        array = cv2.imdecode(data, flag) if data is not None and data.size else None
+        try:
+            data = path.read_bytes()
+        except OSError:
+            data = b""
+        # some versions of OpenCV make up what is missing of a JPEG
+        cut = path.suffix in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-64:]
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data and not cut else None
         if array is None:
             raise DatasetError(
                 f"{path} is missing or damaged",

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_scenes import TINY, small_drive
+from training_scenes import TINY, TWO_CAMERAS, small_drive
 
-from condense_ros.errors import StorageFull, TrainingError
+from condense_ros.datasets import open_dataset
+from condense_ros.errors import DatasetError, StorageFull, TrainingError
 from condense_ros.models import load_checkpoint
 from condense_training import PretrainConfig, pretrain
 from condense_training.state import load_state, save_state
@@ -143,6 +144,63 @@ def test_68_too_many_corrupt_samples_stop_the_run(drive, tmp_path) -> None:
     broken = damage(drive, tmp_path / "data", [0, 1, 2, 3])
     with pytest.raises(TrainingError, match=r"of 6 frames cannot be used.*quarantine\.json"):
         pretrain([broken], tmp_path / "out", config(max_quarantined_fraction=0.2))
+
+
+OLIVINE = {
+    "steps": 8,
+    "pairs": 64,
+    "vmf_collection_steps": 3,
+    "view_width_px": 64,
+    "view_height_px": 32,
+    "view_min_pairs": 32,
+    "voxel_size_m": 0.4,
+    "pixel_steps": 6,
+    "pixel_batch": 2,
+    "pixel_matches": 64,
+    "pixel_crop_px": 32,
+}
+
+
+@pytest.mark.parametrize("image_format", ["jpg", "png"])
+def test_68_a_corrupt_image_costs_one_view_and_not_the_frame(
+    image_format: str, tmp_path, caplog
+) -> None:
+    """Of two cameras, one image is cut short and one is gone: training goes on without them."""
+    data = small_drive(tmp_path / "town", frames=4, rig=TWO_CAMERAS, image_format=image_format)
+    cut = data / "images" / "back" / f"000001.{image_format}"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (data / "images" / "front" / f"000002.{image_format}").unlink()
+    with pytest.raises(DatasetError, match="back/000001"):  # nobody is told, so nobody is misled
+        open_dataset(data)[1]
+
+    run = TrainerConfig(progress=False, threads=1, max_quarantined_fraction=0.0)
+    preset = PretrainConfig("olivine", "demo", OLIVINE, trainer=run)
+    checkpoint = pretrain([data], tmp_path / "out", preset)
+    assert load_checkpoint(checkpoint).metadata["quarantined_frames"] == 0
+    listed = json.loads((tmp_path / "out" / "quarantine.json").read_text())
+    assert [(Path(row["frame"]).name, row["image"]) for row in listed] == [
+        ("town frame 1", "back"),
+        ("town frame 2", "front"),
+    ]
+    assert all(row["reason"].startswith("DatasetError") for row in listed)
+    # each was met many times, and told about once
+    told = [r.getMessage() for r in caplog.records if "is used without image" in r.getMessage()]
+    assert len(told) == 2
+    rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 14
+    assert not any(row["skipped"] for row in rows)
+
+
+def test_68_a_frame_without_any_image_left_is_quarantined(tmp_path) -> None:
+    data = small_drive(tmp_path / "town", frames=4, rig=TWO_CAMERAS)
+    for camera in ("front", "back"):
+        (data / "images" / camera / "000001.jpg").write_bytes(b"")
+    run = TrainerConfig(progress=False, threads=1, max_quarantined_fraction=0.25)
+    pretrain([data], tmp_path / "out", PretrainConfig("olivine", "demo", OLIVINE, trainer=run))
+    listed = json.loads((tmp_path / "out" / "quarantine.json").read_text())
+    assert len(listed) == 1
+    assert listed[0]["frame"].endswith("frame 1")
+    assert "image" not in listed[0]
 
 
 class Poison:

@@ -25,7 +25,9 @@ from condense_ros.bags import BagWriter, PairRecord, RecordConfig
 from condense_ros.bags import reader as reader_module
 from condense_ros.datasets import Dataset, open_dataset
 from condense_ros.datasets.bag import BagDataset
-from condense_ros.errors import CalibrationMissing, DatasetError
+from condense_ros.datasets.base import leave_out_damaged_images
+from condense_ros.errors import CalibrationMissing, DatasetError, WireError
+from condense_ros.frame import CameraImage, calibration_id
 from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, inverse
 from condense_ros.wire import (
     CAMERA_INFO,
@@ -235,3 +237,43 @@ def test_damaged_frame_is_a_typed_error(bag):
     first.write_bytes(data)
     with pytest.raises(DatasetError, match="damaged part"):
         BagDataset(bag)[0]
+
+
+def test_a_damaged_image_can_be_left_out(tmp_path):
+    """With two cameras; the calibration of the other one is not taken on trust silently."""
+    blank = np.zeros((48, 64, 3), np.uint8)
+    rig = tuple(CameraImage(name, 0, blank, CAMERA, T_CAM_LIDAR) for name in ("back", "front"))
+    with BagWriter(tmp_path / "bag", RecordConfig()) as writer:
+        record(writer, 3, pair=False)
+        for k in range(3):
+            stamp = START_NS + k * PERIOD_NS
+            seen = stamp + IMAGE_DELAY_NS
+            header = Header(seen, "camera")
+            raw = encode_image(header, pixels(k))
+            writer.write("/back/image_raw", IMAGE, raw[:-100] if k == 1 else raw, seen, seen)
+            info = encode_camera_info(header, CAMERA)
+            writer.write("/back/camera_info", CAMERA_INFO, info, seen, seen)
+            messages = {
+                "points": ("/points", stamp),
+                "image/back": ("/back/image_raw", seen),
+                "image/front": ("/front/image_raw", seen),
+            }
+            pose_then = pose(stamp)
+            writer.pair(
+                PairRecord(stamp, messages, calibration_id(rig), pose_then, "odom", "lidar")
+            )
+    data = BagDataset(tmp_path / "bag")
+    with pytest.raises(WireError):
+        data[1]
+    told = []
+    with leave_out_damaged_images(lambda camera, error: told.append((camera, type(error)))):
+        assert [image.name for image in data[0].images] == ["back", "front"]
+        assert not told
+        frame = data[1]
+    assert told == [("back", WireError)]
+    (image,) = frame.images
+    assert image.name == "front"
+    np.testing.assert_array_equal(image.pixels, pixels(1))
+    assert any("left out" in note for note in frame.notes)
+    with pytest.raises(WireError):
+        data[1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from condense_ros.datasets import Box3D, Dataset, open_dataset
+from condense_ros.datasets.base import leave_out_damaged_images
 from condense_ros.datasets.clouds import CloudFolder
 from condense_ros.datasets.kitti import KittiSequence
 from condense_ros.datasets.kitti_object import KittiObject
@@ -265,6 +266,25 @@ def test_nuscenes_sample_with_a_missing_camera_entry(tmp_path: Path, data_dir: P
     (tmp_path / "sample.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="cam2ego"):
         open_dataset(tmp_path)[0]
+
+
+def test_a_damaged_nuscenes_image_can_be_left_out(tmp_path: Path, data_dir: Path) -> None:
+    for path in (data_dir / "nuscenes_frame").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    dataset = open_dataset(tmp_path)
+    whole = dataset[0]
+    (cut,) = tmp_path.glob("*CAM_BACK__*.jpg")
+    content = cut.read_bytes()
+    cut.unlink()
+    cut.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatasetError, match="CAM_BACK"):
+        dataset[0]
+    told = []
+    with leave_out_damaged_images(lambda camera, error: told.append(camera)):
+        frame = dataset[0]
+    assert told == ["CAM_BACK"]
+    names = [image.name for image in whole.images if image.name != "CAM_BACK"]
+    assert [image.name for image in frame.images] == names
 
 
 REAL = {

@@ -18,7 +18,9 @@ from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import CheckpointError, ConfigError, TrainingError
 from condense_ros.frame import Frame
 from condense_ros.models import load_checkpoint
+from condense_training.clouds import voxels_of
 from condense_training.labels.weights import file_hash
+from condense_training.losses import info_nce
 from condense_training.networks.resnet import normalize_images
 from condense_training.networks.resnet50 import ResNet50, load_resnet50
 from condense_training.networks.teachers import (
@@ -31,6 +33,7 @@ from condense_training.pairs import sample_features
 from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Recipe
 from condense_training.recipes import build_recipe
+from condense_training.recipes.olivine import ABLATIONS
 from condense_training.trainer import TrainerConfig, _train_step, set_modes
 
 TINY = {
@@ -407,6 +410,27 @@ def test_10_10_every_teacher_is_bit_identical_after_ten_steps(kind, weights, fra
             assert not torch.equal(parameter, learned[name]), name
     held = set(map(id, tensors_of(parts["image"]).values()))
     assert not held & {id(p) for group in optimiser.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("kind", list(TEACHERS))
+def test_points_learn_from_the_map_where_their_pixel_lies(kind, weights, frames) -> None:
+    """PPKT with a coarse map, recomputed from the parts."""
+    recipe = recipe_of(kind, weights, **ABLATIONS["ppkt"], **{"pairs": 10**6})
+    stage = recipe.stages[0]
+    batch = stage.collate(
+        [stage.sample(f, np.random.default_rng(i)) for i, f in enumerate(frames[:2])]
+    )
+    torch.manual_seed(0)
+    parts = recipe.build().eval()
+    loss, _ = stage.loss(parts, batch)
+    backbone, heads = parts["backbone"], parts["heads"]
+    voxels = backbone(voxels_of(batch, backbone.input, 2))[batch["pair_voxel"]]
+    maps = parts["image"](batch["views"])
+    assert maps.shape[-1] < 32
+    targets = sample_features(maps, batch["pair_view"], batch["pair_uv"], (32, 64))
+    q, k = heads.points["pair"](voxels), heads.pixels["pair"](targets)
+    expected = float(info_nce(q, k, temperature=0.07).detach())
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_frozen_teacher_follows_the_device_and_stays_in_eval(weights) -> None:

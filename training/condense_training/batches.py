@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from condense_ros.datasets.base import leave_out_damaged_images
 from condense_ros.errors import CondenseError, TrainingError
 from condense_ros.files import write_json
 from condense_training.frames import FrameSource, epoch_order
@@ -19,7 +21,8 @@ _ATTEMPTS = 20
 
 
 class Quarantine:
-    """Frames that failed, each counted once with its reason.
+    """Frames that failed, and images that usable frames had to do without, each counted once with
+    its reason.
 
     Args:
         source: to name frames.
@@ -33,6 +36,8 @@ class Quarantine:
         self._path = path
         self._lock = threading.Lock()
         self.reasons: dict[int, str] = {}
+        #: by frame and camera; the frame goes on with its other cameras
+        self.images: dict[tuple[int, str], str] = {}
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -49,12 +54,7 @@ class Quarantine:
             self.reasons[number] = f"{type(error).__name__}: {error}"
             name = self._source.describe(number)
             log.warning("quarantined %s: %s", name, error)
-            if self._path is not None:
-                listed = [
-                    {"frame": self._source.describe(n), "reason": reason}
-                    for n, reason in sorted(self.reasons.items())
-                ]
-                write_json(self._path, listed)
+            self._write()
             if len(self.reasons) > self._allowed:
                 raise TrainingError(
                     f"{len(self.reasons)} of {len(self._source)} frames cannot be used, the last "
@@ -63,12 +63,35 @@ class Quarantine:
                     "max_quarantined_fraction",
                 ) from error
 
+    def add_image(self, number: int, camera: str, error: Exception) -> None:
+        """Records a damaged image of a frame that is used without it."""
+        with self._lock:
+            if (number, camera) in self.images:
+                return
+            self.images[number, camera] = f"{type(error).__name__}: {error}"
+            name = self._source.describe(number)
+            log.warning("%s is used without image %r: %s", name, camera, error)
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        frames = [
+            {"frame": self._source.describe(n), "reason": reason}
+            for n, reason in sorted(self.reasons.items())
+        ]
+        images = [
+            {"frame": self._source.describe(n), "image": camera, "reason": reason}
+            for (n, camera), reason in sorted(self.images.items())
+        ]
+        write_json(self._path, frames + images)
+
 
 class BatchMaker:
     """step -> batch, a pure function of (data, seed, stage, step).
 
     Frames come in a new random order each epoch. A frame that is damaged, or has nothing to learn
-    from, is replaced by a random other one.
+    from, is replaced by a random other one. One that lacks an image goes on with its other cameras.
     """
 
     def __init__(
@@ -81,7 +104,9 @@ class BatchMaker:
         if number in self._bad.reasons:
             return None
         try:
-            return self._stage.sample(self._source[number], rng)
+            with leave_out_damaged_images(partial(self._bad.add_image, number)):
+                frame = self._source[number]
+            return self._stage.sample(frame, rng)
         except (CondenseError, OSError, ValueError, EOFError) as error:
             self._bad.add(number, error)
             return None

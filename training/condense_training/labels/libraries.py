@@ -20,7 +20,7 @@ def transformers() -> Any:
             keeps most of its classes from being imported.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise EnvironmentProblem("the package transformers is not installed", _INSTALL)
+        raise EnvironmentProblem("this needs the package transformers", _INSTALL)
     if importlib.util.find_spec("torchvision") is not None:
         import torch
 

@@ -259,7 +259,7 @@ def build_recipe(config: OlivineConfig, pixel_labels: PixelLabels | None = None)
     teacher = _teacher_config(config)
     found = _find_teacher(config)
     if found is not None:
-        settings |= {"teacher_sha256": found.sha256, "teacher_revision": found.revision}
+        settings["teacher_sha256"] = found.sha256
 
     def build() -> Parts:
         image = found.build() if found is not None else janda.build_image_network(teacher)
