@@ -10,6 +10,7 @@ from condense_ros.config import parameter
 from condense_ros.errors import ConfigError
 from condense_training.heads import HEADS
 from condense_training.losses.feature_regression import KINDS
+from condense_training.losses.inputs import NEGATIVES
 from condense_training.sampling import STRATEGIES
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,9 @@ class OlivineConfig:
     regression_kind: str = parameter("l2", "distance of that regression: l2, cosine or mse")
     temperature: float = parameter(0.07, "temperature of both contrasts", low=0.001)
     pairs: int = parameter(4096, "pairs drawn for each contrast", low=1)
+    negatives: str = parameter(
+        "per_rank", "several processes: negatives of each (per_rank) or of all (gathered)"
+    )
     mean_of_positives: bool = parameter(
         True, "class contrast is of the mean over positives; False: of their sum (released code)"
     )
@@ -134,6 +138,7 @@ _CHOICES = {
     "class_reduction": ("class", "point"),
     "sampling": STRATEGIES,
     "regression_kind": KINDS,
+    "negatives": NEGATIVES,
     "teacher": ("self_trained",),
 }
 
