@@ -52,7 +52,8 @@ def process_group(timeout_s: float) -> Iterator[None]:
     """
     wanted = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size() > 1 or wanted <= 1:
-        yield
+        with _losses_named():
+            yield
         return
     if not dist.is_available():
         raise TrainingError(
