@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,8 +33,11 @@ class Board:
         if done == 0:
             for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
-        # the restart tells readers to forget what they have from this step on
-        self._writer = SummaryWriter(str(folder), purge_step=done + 1)
+        # the restart tells readers to forget what they have from this step on; names have seconds
+        # only, and a file of the same second would be overwritten
+        self._writer = SummaryWriter(
+            str(folder), purge_step=done + 1, filename_suffix=f".{time.time_ns()}"
+        )
 
     def add(self, stage: str, values: Mapping[str, float], step: int) -> None:
         """Numbers of one step; those that are not finite have no place on a curve."""

@@ -74,6 +74,7 @@ _BEFORE = {
     "ema_decay": 0.0,
     "validation_fraction": 0.0,
     "world_size": 1,
+    "negatives": "per_rank",
 }
 
 
@@ -84,10 +85,14 @@ def check_same_run(state: dict[str, Any], fingerprint: dict[str, Any], out: Path
         state: as loaded; its "fingerprint" is every value that the run depends on.
         fingerprint: of the run that is to go on.
     """
-    then = {**_BEFORE, **state["fingerprint"]}
-    changed = sorted(key for key in {*then, *fingerprint} if then.get(key) != fingerprint.get(key))
+    names = {*state["fingerprint"], *fingerprint}
+    then, now = (
+        {name: values.get(name, _BEFORE.get(name)) for name in names}
+        for values in (state["fingerprint"], fingerprint)
+    )
+    changed = sorted(name for name in names if then[name] != now[name])
     if changed:
-        what = "; ".join(f"{k}: {then.get(k)!r} -> {fingerprint.get(k)!r}" for k in changed)
+        what = "; ".join(f"{name}: {then[name]!r} -> {now[name]!r}" for name in changed)
         raise TrainingError(
             f"{out} holds a run with other settings ({what})",
             "give another output folder, the same settings, or start again with --restart "
