@@ -368,7 +368,7 @@ def test_other_numbers_of_processes_do_not_resume(folder: Path, two: Any) -> Non
 def test_a_process_that_dies_is_an_error_of_the_others(folder: Path, two: Any) -> None:
     error = (folder / "died").read_text()
     assert "another of the 2 processes ended" in error
-    assert "goes on from there" in error
+    assert "the same command goes on" in error
     state = load_state(folder / "dying")
     assert state is not None
     assert state["position"]["total"] == 2

@@ -89,8 +89,8 @@ class KeptCheckpoints:
             staying.add(int(self._select))
         self._remove(step for step in steps if step not in staying)
 
-    def selected(self) -> Path:
-        """The chosen checkpoint; not for "last".
+    def selected(self) -> int:
+        """Step of the chosen checkpoint; not for "last".
 
         Raises:
             TrainingError: it is not there, or no validation loss was finite.
@@ -102,7 +102,7 @@ class KeptCheckpoints:
                 f"no checkpoint for select={self._select}: there are {there}",
                 "select one of those or `last`; a run keeps the step that it is told to select",
             )
-        return self.path(step)
+        return step
 
     def clear(self) -> None:
         """Removes all of them."""

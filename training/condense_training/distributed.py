@@ -83,9 +83,9 @@ def _losses_named() -> Iterator[None]:
         if not any(word in str(error) for word in _LOST):
             raise
         raise TrainingError(
-            f"another of the {world_size()} processes ended or no longer answers ({error})",
-            "look at its own message; the last saved state is intact, and the same command goes on "
-            "from there",
+            f"another of the {world_size()} processes ended, or did not answer in time",
+            "look for its own message; the last saved state is intact, and the same command goes "
+            "on from there",
         ) from error
 
 

@@ -147,20 +147,21 @@ def sample_features(maps: Tensor, image_index: Tensor, uv: Tensor) -> Tensor:
         uv: (n, 2) pixels (u right, v down; centres at integers), clamped to the map.
 
     Returns:
-        (n, C).
+        (n, C), float32 of maps in half precision: positions would be off by pixels in it.
     """
     _, _, height, width = maps.shape
+    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
     size = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
     # grid_sample with align_corners=True: -1 and 1 are the centres of the border pixels
     grid = uv * 2 / (size - 1).clamp(min=1) - 1
-    rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=maps.dtype)
+    rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=dtype)
     for i in range(len(maps)):
         mine = image_index == i
         if not bool(mine.any()):
             continue
         values = functional.grid_sample(
-            maps[i : i + 1],
-            grid[mine][None, :, None].to(maps.dtype),
+            maps[i : i + 1].to(dtype),
+            grid[mine][None, :, None].to(dtype),
             align_corners=True,
             padding_mode="border",
         )

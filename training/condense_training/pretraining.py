@@ -29,7 +29,7 @@ from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.checkpoints import LAST, KeptCheckpoints, check_selection
 from condense_training.distributed import process_group, rank, wait_for_all
 from condense_training.frames import FrameSource, spread
-from condense_training.journal import StepRecord, is_step
+from condense_training.journal import StepRecord, is_step, validation_losses
 from condense_training.recipe import Parts, Recipe
 from condense_training.recipes import build_recipe
 from condense_training.threads import cpu_threads
@@ -221,9 +221,11 @@ def _train_and_export(
     if config.select == LAST:
         checkpoint = _checkpoint(recipe, result.parts, source, out, config, steps=result.steps)
     else:
-        checkpoint = load_checkpoint(kept.selected())
+        checkpoint = load_checkpoint(kept.path(kept.selected()))
+    losses = validation_losses(out / "log.jsonl")
     checkpoint.metadata.update(
         select=config.select,
+        validation_loss=losses.get(checkpoint.metadata["steps"]),
         skipped_steps=result.skipped_steps,
         quarantined_frames=result.quarantined_frames,
         seconds=round(time.monotonic() - started, 1),
