@@ -87,6 +87,9 @@ DEV = [
 # bring their own, of the version pinned here
 TRITON = ["triton; sys_platform == 'linux' and platform_machine in 'x86_64 aarch64'"]
 
+# curves of a training run; reading them takes TensorBoard itself, which is not needed here
+TENSORBOARD = ["tensorboardX"]
+
 # only for tools/fuzz_decoders.py; there are wheels for Linux on x86_64
 FUZZ = ["atheris; platform_machine == 'x86_64'"]
 
@@ -179,7 +182,8 @@ setup(
         "interfaces": INTERFACES,
         "labels": LABELS,
         "triton": TRITON,
-        "dev": [*DEV, *LABELS, *TRITON],
+        "tensorboard": TENSORBOARD,
+        "dev": [*DEV, *LABELS, *TRITON, *TENSORBOARD],
         "fuzz": FUZZ,
     },
     ext_modules=[NATIVE],

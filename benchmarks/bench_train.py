@@ -25,7 +25,7 @@ from condense_training.batches import BatchMaker, Quarantine
 from condense_training.frames import FrameSource
 from condense_training.recipe import Batch, Parts, Stage
 from condense_training.recipes import build_recipe
-from condense_training.trainer import set_modes
+from condense_training.steps import set_modes
 
 
 def measure(parts: Parts, stage: Stage, batches: list[Batch]) -> dict[str, float]:

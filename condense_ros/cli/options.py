@@ -65,15 +65,17 @@ def parameters(cls: type[T], file: Path | None, settings: Sequence[str] | None, 
     return build(cls, {**parameter_values(file, settings), **fixed})
 
 
-def show_parameters(*classes: type) -> None:
-    """Prints the parameters of components with type, default and meaning."""
+def show_parameters(*classes: type, **inner: type) -> None:
+    """Prints the parameters of components with type, default and meaning; those of a component
+    `inner` are named INNER.NAME."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("parameter", "type", "default", "meaning", title="Parameters (-p NAME=VALUE)")
-    for cls in classes:
+    named = [("", cls) for cls in classes] + [(f"{name}.", cls) for name, cls in inner.items()]
+    for prefix, cls in named:
         for name, kind, default, meaning in describe(cls):
-            table.add_row(name, kind, str(default), meaning)
+            table.add_row(prefix + name, kind, str(default), meaning)
     Console().print(table)
 
 

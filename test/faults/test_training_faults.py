@@ -53,20 +53,21 @@ import json, sys, time
 from pathlib import Path
 from condense_training import PretrainConfig, pretrain
 from condense_training.trainer import TrainerConfig
-drive, out, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+drive, out, settings, options = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:])
 def slow(record):
     print(record.stage, record.step, flush=True)
     time.sleep(0.05)
-run = TrainerConfig(progress=False, save_every_steps=3, threads=1)
+run = TrainerConfig(progress=False, save_every_steps=3, threads=1, **options)
 pretrain([Path(drive)], Path(out), PretrainConfig(settings=settings, trainer=run), on_step=slow)
 """
 
 
-def start(drive: Path, out: Path) -> subprocess.Popen[str]:
+def start(drive: Path, out: Path, **options: Any) -> subprocess.Popen[str]:
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), str(root / "training"), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(drive), str(out), json.dumps(SETTINGS)],
+        [sys.executable, "-c", PROGRAM, str(drive), str(out), json.dumps(SETTINGS)]
+        + [json.dumps(options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,6 +95,36 @@ def test_67_killed_and_resumed_run_is_bit_equal(drive, uninterrupted, tmp_path, 
     assert losses(tmp_path) == expected_losses
     for name, value in load_checkpoint(checkpoint).state.items():
         assert torch.equal(value, expected_state[name]), name
+
+
+def test_67_the_same_with_averaged_weights_and_micro_batches(drive, tmp_path) -> None:
+    options = {
+        "ema_decay": 0.8,
+        "accumulate": 2,
+        "validation_fraction": 0.2,
+        "keep_every_steps": 4,
+    }
+    whole = load_checkpoint(pretrain([drive], tmp_path / "whole", config(**options)))
+    out = tmp_path / "cut"
+    process = start(drive, out, **options)
+    wait_for(process, "lift to 3D 5")
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    again = load_checkpoint(pretrain([drive], out, config(**options)))
+    for name, value in whole.state.items():
+        assert torch.equal(value, again.state[name]), name
+    kept = [
+        load_checkpoint(p / "checkpoints" / "step_000010.safetensors")
+        for p in (tmp_path / "whole", out)
+    ]
+    for name, value in kept[0].state.items():
+        assert torch.equal(value, kept[1].state[name]), name
+    lines = [
+        [line for line in (folder / "log.jsonl").read_text().splitlines() if "validation" in line]
+        for folder in (tmp_path / "whole", out)
+    ]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 4
 
 
 def test_stopped_by_the_user_it_saves_and_says_how_to_go_on(drive, uninterrupted, tmp_path) -> None:
@@ -231,7 +262,8 @@ def test_70_nan_loss_skips_the_step_and_counts_it(drive, tmp_path, monkeypatch) 
 def test_70_a_bad_step_leaves_weights_and_statistics_alone(drive, monkeypatch) -> None:
     from condense_ros.datasets import open_dataset
     from condense_training.recipes import build_recipe
-    from condense_training.trainer import _train_step, set_modes
+    from condense_training.steps import set_modes
+    from condense_training.steps import train_step as _train_step
 
     recipe, frame = build_recipe("janda", "demo", SETTINGS), open_dataset(drive)[0]
     parts = recipe.build()
@@ -290,7 +322,7 @@ def test_damaged_state_falls_back_to_the_one_before(tmp_path, caplog) -> None:
         load_state(tmp_path)
 
 
-def test_several_processes_are_refused_for_now(drive, tmp_path, monkeypatch) -> None:
+def test_one_of_several_processes_without_the_others(drive, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="without torchrun"):
+    with pytest.raises(TrainingError, match=r"one of 2 processes.*torchrun"):
         pretrain([drive], tmp_path, config())

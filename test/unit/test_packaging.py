@@ -126,7 +126,7 @@ def test_ros_packages_the_nodes_import_are_dependencies() -> None:
 
 def test_every_requirement_is_pinned() -> None:
     pinned = pins()
-    for group in ("CORE", "ROS", "INTERFACES", "LABELS", "DEV", "TRITON"):
+    for group in ("CORE", "ROS", "INTERFACES", "LABELS", "DEV", "TRITON", "TENSORBOARD"):
         for requirement in setup_value(group):  # type: ignore[attr-defined]
             name = normal(Requirement(requirement).name)
             assert name in pinned, f"{requirement} of {group} has no pin in constraints.txt"

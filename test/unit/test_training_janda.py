@@ -20,7 +20,8 @@ from condense_training.pairs import point_pixel_pairs
 from condense_training.recipe import Recipe
 from condense_training.recipes import RECIPES, build_recipe
 from condense_training.recipes.janda import PRESETS, JandaConfig, lift_collate, lift_features
-from condense_training.trainer import _train_step, set_modes
+from condense_training.steps import set_modes
+from condense_training.steps import train_step as _train_step
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,9 @@ from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Batch, Recipe
 from condense_training.recipes import build_recipe, olivine
 from condense_training.recipes.olivine import ABLATIONS, PRESETS
-from condense_training.trainer import TrainerConfig, _train_step, set_modes
+from condense_training.steps import set_modes
+from condense_training.steps import train_step as _train_step
+from condense_training.trainer import TrainerConfig
 
 #: the demo, but with few cheap steps
 TINY = {

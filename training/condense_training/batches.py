@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +37,7 @@ class Quarantine:
         self._allowed = int(max_fraction * len(source))
         self._path = path
         self._lock = threading.Lock()
+        self._told: set[int] = set()
         self.reasons: dict[int, str] = {}
         #: by frame and camera; the frame goes on with its other cameras
         self.images: dict[tuple[int, str], str] = {}
@@ -52,16 +55,38 @@ class Quarantine:
             if number in self.reasons:
                 return
             self.reasons[number] = f"{type(error).__name__}: {error}"
-            name = self._source.describe(number)
-            log.warning("quarantined %s: %s", name, error)
-            self._write()
-            if len(self.reasons) > self._allowed:
-                raise TrainingError(
-                    f"{len(self.reasons)} of {len(self._source)} frames cannot be used, the last "
-                    f"being {name}: {self.reasons[number]}",
-                    "repair or remove the frames listed in quarantine.json, or allow more with "
-                    "max_quarantined_fraction",
-                ) from error
+            log.warning("quarantined %s: %s", self._source.describe(number), error)
+            self._account(number)
+
+    def news(self) -> dict[int, str]:
+        """What was added here since the last call, for the other processes."""
+        with self._lock:
+            fresh = {n: reason for n, reason in self.reasons.items() if n not in self._told}
+            self._told |= fresh.keys()
+            return fresh
+
+    def merge(self, reasons: dict[int, str]) -> None:
+        """Takes over what other processes, or an earlier part of the run, have found.
+
+        Raises:
+            TrainingError: as `add`.
+        """
+        with self._lock:
+            unknown = {n: reason for n, reason in reasons.items() if n not in self.reasons}
+            self._told |= reasons.keys()
+            if unknown:
+                self.reasons.update(unknown)
+                self._account(max(unknown))
+
+    def _account(self, last: int) -> None:
+        self._write()
+        if len(self.reasons) > self._allowed:
+            raise TrainingError(
+                f"{len(self.reasons)} of {len(self._source)} frames cannot be used, the last "
+                f"being {self._source.describe(last)}: {self.reasons[last]}",
+                "repair or remove the frames listed in quarantine.json, or allow more with "
+                "max_quarantined_fraction",
+            )
 
     def add_image(self, number: int, camera: str, error: Exception) -> None:
         """Records a damaged image of a frame that is used without it."""
@@ -88,17 +113,33 @@ class Quarantine:
 
 
 class BatchMaker:
-    """step -> batch, a pure function of (data, seed, stage, step).
+    """(step, part) -> batch, a pure function of (data, seed, stage, step, part).
 
     Frames come in a new random order each epoch. A frame that is damaged, or has nothing to learn
     from, is replaced by a random other one. One that lacks an image goes on with its other cameras.
+    The samples of a step are numbered: its parts, which several processes or micro-batches learn
+    from, are together the batch of one.
+
+    Args:
+        frames: numbers of the frames to draw from; None for all.
+        parts: equal parts that the samples of a step are divided into.
     """
 
     def __init__(
-        self, source: FrameSource, stage: Stage, stage_index: int, seed: int, bad: Quarantine
+        self,
+        source: FrameSource,
+        stage: Stage,
+        stage_index: int,
+        seed: int,
+        bad: Quarantine,
+        *,
+        frames: Sequence[int] | None = None,
+        parts: int = 1,
     ) -> None:
         self._source, self._stage, self._stage_index = source, stage, stage_index
         self._seed, self._bad = seed, bad
+        self._frames = range(len(source)) if frames is None else frames
+        self._samples = stage.batch_size // parts
 
     def _try(self, number: int, rng: np.random.Generator) -> Sample | None:
         if number in self._bad.reasons:
@@ -112,13 +153,13 @@ class BatchMaker:
             return None
 
     def _sample(self, step: int, slot: int) -> Sample:
-        count, place = len(self._source), step * self._stage.batch_size + slot
+        count, place = len(self._frames), step * self._stage.batch_size + slot
         order = epoch_order(count, self._seed, self._stage_index, place // count)
         number = int(order[place % count])
         for attempt in range(_ATTEMPTS):
             key = [self._seed, self._stage_index, step, slot, attempt, 2]
             rng = np.random.default_rng(key)
-            sample = self._try(number, rng)
+            sample = self._try(self._frames[number], rng)
             if sample is not None:
                 return sample
             number = int(np.random.default_rng([*key, 3]).integers(count))
@@ -129,12 +170,27 @@ class BatchMaker:
             "calibration belongs to them",
         )
 
-    def __call__(self, step: int) -> Batch:
-        """The batch of a step.
+    def __call__(self, step: int, part: int = 0) -> Batch:
+        """The batch of a step, or one part of it.
 
         Raises:
             TrainingError: too many frames failed, or no frame has anything to learn from.
         """
-        return self._stage.collate(
-            [self._sample(step, slot) for slot in range(self._stage.batch_size)]
-        )
+        slots = range(part * self._samples, (part + 1) * self._samples)
+        return self._stage.collate([self._sample(step, slot) for slot in slots])
+
+
+def batches_ahead(
+    maker: BatchMaker, wanted: Sequence[tuple[int, int]], prefetch: bool
+) -> Iterator[Batch]:
+    """Batches of these (step, part), the next one made in a thread while one is learned from."""
+    if not prefetch:
+        yield from (maker(step, part) for step, part in wanted)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
+        waiting = pool.submit(maker, *wanted[0])
+        for following in (*wanted[1:], None):
+            batch = waiting.result()
+            if following is not None:
+                waiting = pool.submit(maker, *following)
+            yield batch

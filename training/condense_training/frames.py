@@ -42,6 +42,7 @@ class FrameSource:
                 "give folders or bags that hold camera and LiDAR pairs",
             )
         self._selection: tuple[object, ...] = (stride, limit)
+        self._hash: str | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,6 +63,7 @@ class FrameSource:
         chosen = copy.copy(self)
         chosen._entries = [self._entries[number] for number in numbers]
         chosen._selection = (*self._selection, *chosen._entries)
+        chosen._hash = None
         return chosen
 
     @property
@@ -69,6 +71,12 @@ class FrameSource:
         """What the labels of all data sets mean; None where one has none or they differ."""
         first = self.datasets[0].classes
         return first if all(dataset.classes == first for dataset in self.datasets) else None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Chosen frames of each data set, which are numbered through."""
+        sets = [which for which, _ in self._entries]
+        return [sets.count(which) for which in range(len(self.datasets))]
 
     def describe(self, number: int) -> str:
         """Names a frame for messages: data set and index."""
@@ -78,8 +86,13 @@ class FrameSource:
     def manifest_hash(self) -> str:
         """Sixteen hex digits over names, sizes and first 64 KiB of every file, and the selection.
 
-        Where the data lies does not matter; which frames were chosen does.
+        Where the data lies does not matter; which frames were chosen does. Read once.
         """
+        if self._hash is None:
+            self._hash = self._manifest_hash()
+        return self._hash
+
+    def _manifest_hash(self) -> str:
         digest = hashlib.sha256(repr(self._selection).encode())
         for path in self.paths:
             files = [path] if path.is_file() else sorted(path.rglob("*"))

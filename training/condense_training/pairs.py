@@ -154,20 +154,21 @@ def sample_features(
         size: (H, W) of the images that `uv` are pixels of; None: the maps'.
 
     Returns:
-        (n, C).
+        (n, C), float32 of maps in half precision: positions would be off by pixels in it.
     """
     height, width = size or maps.shape[-2:]
     extent = torch.tensor([width, height], device=uv.device, dtype=uv.dtype)
     # grid_sample with align_corners=True: -1 and 1 are the centres of the outermost cells
     grid = uv * 2 / (extent - 1).clamp(min=1) - 1
-    rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=maps.dtype)
+    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
+    rows = torch.empty(len(uv), maps.shape[1], device=maps.device, dtype=dtype)
     for i in range(len(maps)):
         mine = image_index == i
         if not bool(mine.any()):
             continue
         values = functional.grid_sample(
-            maps[i : i + 1],
-            grid[mine][None, :, None].to(maps.dtype),
+            maps[i : i + 1].to(dtype),
+            grid[mine][None, :, None].to(dtype),
             align_corners=True,
             padding_mode="border",
         )

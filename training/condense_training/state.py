@@ -67,6 +67,39 @@ def load_state(out: Path) -> dict[str, Any] | None:
     return None
 
 
+#: settings of runs that were begun before there were such settings
+_BEFORE = {
+    "precision": "float32",
+    "accumulate": 1,
+    "ema_decay": 0.0,
+    "validation_fraction": 0.0,
+    "world_size": 1,
+    "negatives": "per_rank",
+}
+
+
+def check_same_run(state: dict[str, Any], fingerprint: dict[str, Any], out: Path) -> None:
+    """Refuses to go on with a run that was begun with other settings (TrainingError).
+
+    Args:
+        state: as loaded; its "fingerprint" is every value that the run depends on.
+        fingerprint: of the run that is to go on.
+    """
+    names = {*state["fingerprint"], *fingerprint}
+    then, now = (
+        {name: values.get(name, _BEFORE.get(name)) for name in names}
+        for values in (state["fingerprint"], fingerprint)
+    )
+    changed = sorted(name for name in names if then[name] != now[name])
+    if changed:
+        what = "; ".join(f"{name}: {then[name]!r} -> {now[name]!r}" for name in changed)
+        raise TrainingError(
+            f"{out} holds a run with other settings ({what})",
+            "give another output folder, the same settings, or start again with --restart "
+            "(resume=False)",
+        )
+
+
 def clear_states(out: Path) -> None:
     """Removes the states of an earlier run."""
     for path in _files(out):

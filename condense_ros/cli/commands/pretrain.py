@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,37 +35,56 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume/--restart", help="Go on with the run in --out.")
     ] = True,
+    select: Annotated[
+        str,
+        typer.Option(
+            help="Checkpoint to export: last, best (lowest validation loss), or a step. The latter "
+            "need -p trainer.keep_every_steps=N."
+        ),
+    ] = "last",
     seed: Seed = 0,
     device: Device = "auto",
     config: ConfigFile = None,
     param: Parameters = None,
     list_parameters: Annotated[
-        bool, typer.Option("--parameters", help="List the recipe's parameters.")
+        bool, typer.Option("--parameters", help="List the parameters of recipe and trainer.")
     ] = False,
 ) -> None:
     """Pretrain the 3D backbone from images, without labels.
 
-    Stopped with Ctrl-C or killed, the same command goes on where it was.
+    Stopped with Ctrl-C or killed, the same command goes on where it was. In several processes, on
+    one machine or many: torchrun --nproc-per-node 4 -m condense_ros.cli pretrain ... Precision,
+    accumulation, averaged weights and validation are parameters: -p trainer.precision=bfloat16.
     """
     import condense_training
+    from condense_ros.config import build
     from condense_ros.errors import ConfigError
     from condense_training.recipes import RECIPES
-    from condense_training.trainer import TrainerConfig
+    from condense_training.trainer_config import TrainerConfig
 
     if recipe not in RECIPES:
         raise ConfigError(f"unknown recipe {recipe!r}", f"use one of: {', '.join(RECIPES)}")
     if list_parameters:
-        show_parameters(RECIPES[recipe].config)
+        show_parameters(RECIPES[recipe].config, trainer=TrainerConfig)
         return
     if not data:
         raise ConfigError("no data to learn from", "name bags or data sets: condense pretrain BAG")
+    values = parameter_values(config, param)
+    run = {"seed": seed, "device": resolve_device(device)}
+    run |= {
+        name.removeprefix("trainer."): values.pop(name)
+        for name in list(values)
+        if name.startswith("trainer.")
+    }
     settings = condense_training.PretrainConfig(
         recipe=recipe,
         preset=preset,
-        settings=parameter_values(config, param),
+        settings=values,
         frame_stride=stride,
         frame_limit=frames,
-        trainer=TrainerConfig(seed=seed, device=resolve_device(device)),
+        select=select,
+        trainer=build(TrainerConfig, run),
     )
     checkpoint = condense_training.pretrain(data, out, settings, resume)
-    typer.echo(f"checkpoint: {checkpoint}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(f"checkpoint: {checkpoint}")

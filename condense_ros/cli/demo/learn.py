@@ -41,7 +41,7 @@ def loss_curves(folder: Path) -> dict[str, list[float]]:
     curves: dict[str, list[float]] = {}
     for line in (folder / "log.jsonl").read_text().splitlines():
         record = json.loads(line)
-        if not record["skipped"]:
+        if "loss" in record and not record["skipped"]:
             curves.setdefault(record["stage"], []).append(record["loss"])
     return curves
 

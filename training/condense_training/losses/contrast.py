@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 _CHUNK_ELEMENTS = 1 << 20
 
 
-def _row_chunks(n: int, chunk_rows: int | None) -> Iterator[tuple[int, int]]:
-    rows = chunk_rows or max(32, _CHUNK_ELEMENTS // n)
+def _row_chunks(n: int, columns: int, chunk_rows: int | None) -> Iterator[tuple[int, int]]:
+    rows = chunk_rows or max(32, _CHUNK_ELEMENTS // columns)
     for first in range(0, n, rows):
         yield first, min(first + rows, n)
 
@@ -40,26 +40,26 @@ class _Contrast(torch.autograd.Function):
         queries: Tensor,
         keys: Tensor,
         weights: Tensor,
-        labels: Tensor | None,
+        labels: tuple[Tensor, Tensor] | None,
+        first_key: int,
         temperature: float,
         chunk_rows: int | None,
     ) -> Tensor:
-        n = len(queries)
         scaled = queries / temperature
         columns = keys.T
         need_queries, need_keys = ctx.needs_input_grad[:2]
         grad_queries = torch.empty_like(queries) if need_queries else None
         grad_keys = torch.zeros_like(keys) if need_keys else None
-        chunks = list(_row_chunks(n, chunk_rows))
-        logits = keys.new_empty(chunks[0][1], n)
+        chunks = list(_row_chunks(len(queries), len(keys), chunk_rows))
+        logits = keys.new_empty(chunks[0][1], len(keys))
         total = queries.new_zeros(())
-        blocks = _blocks(labels, chunks) if labels is not None else None
+        blocks = _blocks(*labels, chunks) if labels is not None else None
         for number, (first, last) in enumerate(chunks):
             s = torch.mm(scaled[first:last], columns, out=logits[: last - first])
             weight = weights[first:last, None]
             if labels is None or blocks is None:
-                diagonal = torch.arange(first, last, device=s.device)
-                rows = diagonal - first
+                rows = torch.arange(last - first, device=s.device)
+                diagonal = rows + first + first_key
                 positive = s[rows, diagonal][:, None]
                 every = _softmax_(s)
                 s[rows, diagonal] -= 1.0
@@ -67,7 +67,7 @@ class _Contrast(torch.autograd.Function):
                 low, high, mixed = blocks[number]
                 block = s[:, low:high].clone()
                 if mixed:
-                    same = labels[first:last, None] == labels[None, low:high]
+                    same = labels[0][first:last, None] == labels[1][None, low:high]
                     block.masked_fill_(~same, -torch.inf)
                 positive = _softmax_(block)
                 every = _softmax_(s)
@@ -95,16 +95,19 @@ class _Contrast(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
-def _blocks(labels: Tensor, chunks: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+def _blocks(
+    labels: Tensor, key_labels: Tensor, chunks: list[tuple[int, int]]
+) -> list[tuple[int, int, bool]]:
     """Per chunk of rows the columns [low, high) with any of their classes, and whether there are
-    several; `labels` are sorted, so the columns of a class lie together."""
+    several; both kinds of labels are sorted, so the columns of a class lie together."""
     first = labels[[a for a, _ in chunks]]
     last = labels[[b - 1 for _, b in chunks]]
-    low = torch.searchsorted(labels, first)
-    high = torch.searchsorted(labels, last, right=True)
+    low = torch.searchsorted(key_labels, first)
+    high = torch.searchsorted(key_labels, last, right=True)
     columns = torch.stack([low, high, (first != last).long()], 1).tolist()
     return [(a, b, bool(mixed)) for a, b, mixed in columns]
 
@@ -116,6 +119,8 @@ def contrast(
     *,
     temperature: float,
     labels: Tensor | None = None,
+    key_labels: Tensor | None = None,
+    first_key: int = 0,
     chunk_rows: int | None = None,
 ) -> Tensor:
     """`sum_i w_i (logsumexp_j S_ij - logsumexp_{j in A(i)} S_ij)` with `S = q k^T / temperature`.
@@ -124,22 +129,30 @@ def contrast(
     again.
 
     Args:
-        queries, keys: (n, C) float32 or float64, used as they are; n >= 1.
+        queries: (n, C) float32 or float64, used as they are. n may be 0: the loss is then 0.
+        keys: (m, C) of the same dtype, m >= 1: those of the queries, and others besides.
         weights: (n,) of the same dtype, without gradient.
-        labels: (n,) int64: A(i) are all rows of the label of i; None: A(i) = {i}.
+        labels: (n,) int64: A(i) are all keys of the label of i; None: A(i) = {i + first_key}.
+        key_labels: (m,) int64, every label of a query among them; None: `labels`.
+        first_key: row of the key of query 0, where there are no labels.
         chunk_rows: rows of logits held at a time; None: about 4 MiB of them.
 
     Returns:
         Scalar.
     """
+    if not len(queries):
+        return (queries.sum() + keys.sum()) * 0.0
     if not torch.is_grad_enabled():
         queries, keys = queries.detach(), keys.detach()
+    sorted_labels = None
     if labels is not None:
         order = torch.argsort(labels, stable=True)
-        queries, keys = queries[order], keys[order]
-        weights, labels = weights[order], labels[order].contiguous()
+        key_order = order if key_labels is None else torch.argsort(key_labels, stable=True)
+        of_keys = labels if key_labels is None else key_labels
+        queries, weights, keys = queries[order], weights[order], keys[key_order]
+        sorted_labels = (labels[order].contiguous(), of_keys[key_order].contiguous())
     with torch.autocast(queries.device.type, enabled=False):
         total: Tensor = _Contrast.apply(
-            queries, keys, weights.detach(), labels, temperature, chunk_rows
+            queries, keys, weights.detach(), sorted_labels, first_key, temperature, chunk_rows
         )
     return total

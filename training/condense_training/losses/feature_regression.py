@@ -7,15 +7,17 @@ eq. 1; the student's projection is a linear layer there and a small MLP in its s
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from condense_ros.errors import TrainingError
-from condense_training.losses.inputs import check_pairs, row_weights, unit_rows
+from condense_training.losses.inputs import check_pairs, full_precision, row_weights, unit_rows
 
 KINDS = ("l2", "cosine", "mse")
 
 
+@full_precision
 def feature_regression(
     predicted: Tensor,
     target: Tensor,
@@ -44,6 +46,8 @@ def feature_regression(
         raise TrainingError(f"unknown kind of regression {kind!r}", f"use {', '.join(KINDS)}")
     target = target.detach()
     if kind == "mse":
+        if predicted.dtype != torch.float64:
+            predicted = predicted.float()
         rows = functional.mse_loss(predicted, target.to(predicted.dtype), reduction="none").mean(1)
     else:
         unit, aim = unit_rows(predicted), unit_rows(target)

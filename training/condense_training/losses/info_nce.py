@@ -9,13 +9,20 @@ from torch.utils.checkpoint import checkpoint
 
 from condense_ros.errors import TrainingError
 from condense_training.losses.contrast import contrast
-from condense_training.losses.inputs import check_pairs, row_weights, unit_rows
+from condense_training.losses.inputs import (
+    check_pairs,
+    full_precision,
+    gathered_keys,
+    row_weights,
+    unit_rows,
+)
 
 
 def _rows(queries: Tensor, keys: Tensor, targets: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(queries @ keys.T / temperature, targets, reduction="none")
 
 
+@full_precision
 def info_nce(
     queries: Tensor,
     keys: Tensor,
@@ -23,6 +30,7 @@ def info_nce(
     temperature: float,
     reduction: str = "mean",
     weights: Tensor | None = None,
+    negatives: str = "per_rank",
     chunk_rows: int | None = None,
 ) -> Tensor:
     """Row i of `queries` should find row i of `keys` among all keys.
@@ -36,20 +44,31 @@ def info_nce(
         temperature: positive.
         reduction: "mean" over pairs (released code), "sum" (as the paper writes it) or "none".
         weights: (n,) weights of a sum over pairs, instead of "mean" or "sum".
+        negatives: "per_rank": keys of this process; "gathered": keys of all processes, so that the
+            mean over processes is the loss of their joint batch. All must then call it together.
         chunk_rows: query rows at a time; None: as many as fit the cache. With "none", logits are
             recomputed in the backward pass, and None means all at once.
 
     Raises:
-        TrainingError: shapes that differ, no pairs, or an unknown reduction.
+        TrainingError: shapes that differ, no pairs, an unknown reduction or kind of negatives.
     """
     check_pairs("InfoNCE", queries, keys)
     if reduction not in ("mean", "sum", "none"):
         raise TrainingError(f"unknown reduction {reduction!r}", "use mean, sum or none")
     queries, keys = unit_rows(queries), unit_rows(keys)
+    keys, first, factor = gathered_keys(keys, reduction, negatives)
     if reduction != "none" or weights is not None:
-        weights = row_weights("InfoNCE", queries, reduction, weights)
-        return contrast(queries, keys, weights, temperature=temperature, chunk_rows=chunk_rows)
-    targets = torch.arange(len(queries), device=queries.device)
+        factor = 1.0 if weights is not None else factor
+        weights = row_weights("InfoNCE", queries, reduction, weights) * factor
+        return contrast(
+            queries,
+            keys,
+            weights,
+            temperature=temperature,
+            first_key=first,
+            chunk_rows=chunk_rows,
+        )
+    targets = torch.arange(len(queries), device=queries.device) + first
     if chunk_rows is None or chunk_rows >= len(queries):
         return _rows(queries, keys, targets, temperature)
     parts = zip(queries.split(chunk_rows), targets.split(chunk_rows), strict=True)

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from condense_ros.errors import TrainingError
+from condense_training.distributed import gather_rows, world_size
+
+P = ParamSpec("P")
+
+NEGATIVES = ("per_rank", "gathered")
+
+
+def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """A loss that computes in the precision of its own choice also where networks are autocast."""
+
+    @wraps(loss)
+    def run(*args: P.args, **options: P.kwargs) -> Tensor:
+        given = (*args, *options.values())
+        device = next(value.device.type for value in given if isinstance(value, Tensor))
+        with torch.autocast(device, enabled=False):
+            return loss(*args, **options)
+
+    return run
 
 
 def unit_rows(features: Tensor) -> Tensor:
@@ -17,8 +39,10 @@ def unit_rows(features: Tensor) -> Tensor:
 
 
 def check_pairs(what: str, queries: Tensor, keys: Tensor) -> None:
-    """Refuses what is not two (n, C) tensors with n >= 1 (TrainingError)."""
-    if queries.shape != keys.shape or queries.ndim != 2 or len(queries) == 0:
+    """Refuses what is not two (n, C) tensors with n >= 1 (TrainingError); where several processes
+    train together, one of them may have no pair."""
+    none = len(queries) == 0 and world_size() == 1
+    if queries.shape != keys.shape or queries.ndim != 2 or none:
         raise TrainingError(
             f"{what} got queries {tuple(queries.shape)} and keys {tuple(keys.shape)}",
             "give two (n, C) tensors with n >= 1 pairs in the same order",
@@ -51,7 +75,28 @@ def row_weights(
         return weights.to(features.dtype)
     if reduction not in ("mean", "sum"):
         raise TrainingError(f"{what}: unknown reduction {reduction!r}", "use mean or sum")
-    return features.new_full((n,), 1 / n if reduction == "mean" else 1.0)
+    return features.new_full((n,), 1 / max(n, 1) if reduction == "mean" else 1.0)
+
+
+def gathered_keys(keys: Tensor, reduction: str, negatives: str) -> tuple[Tensor, int, float]:
+    """Keys that queries of this process are compared with.
+
+    Gradients are averaged over processes. With the factor, that is the gradient of the joint batch
+    of all of them, however their pairs are spread; weights of one's own count as they are.
+
+    Returns:
+        (keys, row at which those of this process begin, factor of the weights of "mean" or "sum").
+
+    Raises:
+        TrainingError: unknown kind of negatives.
+    """
+    if negatives not in NEGATIVES:
+        raise TrainingError(f"unknown negatives {negatives!r}", f"use {' or '.join(NEGATIVES)}")
+    if negatives == "per_rank" or world_size() == 1:
+        return keys, 0, 1.0
+    every, first = gather_rows(keys)
+    share = len(keys) / max(1, len(every)) if reduction == "mean" else 1.0
+    return every, first, share * world_size()
 
 
 def reduce_rows(values: Tensor, labels: Tensor, classes: int, reduction: str) -> Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from condense_training.losses.inputs import check_labels, reduce_rows
+from condense_training.losses.inputs import check_labels, full_precision, reduce_rows
 from condense_training.losses.vmf_normaliser import log_vmf_normaliser
 from condense_training.losses.vmf_statistics import ClassDistributions
 
 
+@full_precision
 def vmf_nll(
     features: Tensor,
     labels: Tensor,
@@ -52,6 +53,7 @@ def vmf_nll(
     return reduce_rows(constant[labels] - pull, labels, len(kappa), reduction)
 
 
+@full_precision
 def prototype_distance(
     features: Tensor, labels: Tensor, classes: ClassDistributions, *, reduction: str = "class"
 ) -> Tensor:

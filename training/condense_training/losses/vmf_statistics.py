@@ -119,7 +119,8 @@ class VmfStatistics(nn.Module):
         rows = features.detach()[counted].to(self.mean.dtype)
         # a matrix product: sums in the same order every time, on GPUs too
         member = functional.one_hot(labels[counted], self.classes).to(rows.dtype)
-        sums = torch.cat([member.T @ rows, member.sum(0)[:, None]], dim=1)
+        with torch.autocast(rows.device.type, enabled=False):
+            sums = torch.cat([member.T @ rows, member.sum(0)[:, None]], dim=1)
         sums = _sum_over_ranks(sums)
         present = sums[:, -1] > 0
         self.updates += present

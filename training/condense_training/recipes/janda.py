@@ -26,6 +26,7 @@ from condense_training.clouds import cloud_arrays, stack_clouds, voxels_of
 from condense_training.crops import Crop, centre_crop, match_crops, random_crop, whole_image
 from condense_training.heads import projection_head
 from condense_training.losses import info_nce
+from condense_training.losses.inputs import NEGATIVES
 from condense_training.networks.pixel_unet import PixelUNet, build_pixel_network, load_encoder
 from condense_training.optimisers import build_optimiser
 from condense_training.pairs import point_pixel_pairs, sample_features, within_view
@@ -42,6 +43,9 @@ class JandaConfig:
 
     feature_dim: int = parameter(16, "length of pixel and point features", low=2)
     temperature: float = parameter(0.4, "InfoNCE temperature", low=0.01)
+    negatives: str = parameter(
+        "per_rank", "several processes: negatives of each (per_rank) or of all (gathered)"
+    )
     optimiser: str = parameter("sgd", "sgd or adamw")
     weight_decay: float = parameter(0.004, "paper 0.004, released code 1e-4", low=0.0)
     schedule: str = parameter("exponential", "exponential (0.99 every 1000 steps) or cosine")
@@ -150,7 +154,12 @@ def pixel_loss(config: JandaConfig, parts: Parts, batch: Batch) -> tuple[Tensor,
     pair, first, second = batch["matches"].unbind(1)
     queries, keys = flat[2 * pair, first], flat[2 * pair + 1, second]
     groups = [slice(None)] if config.pixel_cross_image else [pair == i for i in pair.unique()]
-    losses = [info_nce(queries[g], keys[g], temperature=config.temperature) for g in groups]
+    contrast = partial(
+        info_nce,
+        temperature=config.temperature,
+        negatives=config.negatives if config.pixel_cross_image else "per_rank",
+    )
+    losses = [contrast(queries[g], keys[g]) for g in groups]
     return torch.stack(losses).mean(), {"matches": len(pair) / (len(maps) / 2)}
 
 
@@ -230,7 +239,13 @@ def lift_loss(config: JandaConfig, parts: Parts, batch: Batch) -> tuple[Tensor, 
     points, targets = lift_features(parts, batch)
     counts = torch.bincount(batch["pair_image"], minlength=len(batch["images"]))
     weights = 1 / (counts[batch["pair_image"]] * len(counts))
-    loss = info_nce(points, targets, temperature=config.temperature, weights=weights)
+    loss = info_nce(
+        points,
+        targets,
+        temperature=config.temperature,
+        weights=weights,
+        negatives=config.negatives,
+    )
     with torch.no_grad():
         unit_points, unit_targets = functional.normalize(points), functional.normalize(targets)
         cosine = float((unit_points * unit_targets).sum(1).mean())
@@ -241,7 +256,8 @@ def lift_loss(config: JandaConfig, parts: Parts, batch: Batch) -> tuple[Tensor, 
 
 
 def _check(config: JandaConfig) -> None:
-    for name, allowed in (("head", ("linear", "mlp")), ("lift_view", ("centre", "whole"))):
+    choices = {"head": ("linear", "mlp"), "lift_view": ("centre", "whole"), "negatives": NEGATIVES}
+    for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ConfigError(
                 f"JandaConfig.{name} is {getattr(config, name)!r}", f"use {' or '.join(allowed)}"

@@ -22,6 +22,7 @@ from condense_ros.frame import IGNORE
 from condense_ros.models import Backbone, build_backbone
 from condense_training.batch_norm import set_momentum
 from condense_training.clouds import voxels_of
+from condense_training.distributed import any_of
 from condense_training.heads import PairHeads, projection_head
 from condense_training.labels.superpixels import SlicConfig
 from condense_training.losses import (
@@ -107,22 +108,24 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
     if config.point_weight:
         rows = draw("uniform", None)
         q, k = heads.point_rows("pair", points(rows)), heads.pixel_rows("pair", pixels(rows))
-        value = info_nce(q, k, temperature=config.temperature)
+        value = info_nce(q, k, temperature=config.temperature, negatives=config.negatives)
         terms["point_loss"] = float(value.detach())
         total = total + config.point_weight * value
     ignored = IGNORE if config.uses_labels else None
     rows = draw(config.sampling, ignored)
-    if config.class_weight and len(rows):
+    some = any_of(len(rows) > 0)  # one process without any takes part in what the others share
+    if config.class_weight and some:
         value = class_contrast(
             heads.point_rows("class", points(rows)),
             heads.pixel_rows("class", pixels(rows)),
             labels[rows],
             temperature=config.temperature,
             mean_of_positives=config.mean_of_positives,
+            negatives=config.negatives,
         )
         terms["class_loss"] = float(value.detach())
         total = total + config.class_weight * value
-    if config.regression_weight and len(rows):
+    if config.regression_weight and some:
         value = feature_regression(
             parts["regression"](points(rows)), pixels(rows), kind=config.regression_kind
         )

@@ -11,6 +11,7 @@ from condense_ros.models import InputSpec, other_presets, preset
 from condense_ros.sparse.grid import COORDINATES
 from condense_training.heads import HEADS
 from condense_training.losses.feature_regression import KINDS
+from condense_training.losses.inputs import NEGATIVES
 from condense_training.networks.teachers import EXAMPLES, TEACHERS
 from condense_training.sampling import STRATEGIES
 
@@ -56,6 +57,9 @@ class OlivineConfig:
     )
     temperature: float = parameter(0.07, "temperature of both contrasts", low=0.001)
     pairs: int = parameter(4096, "pairs drawn for each contrast", low=1)
+    negatives: str = parameter(
+        "per_rank", "several processes: negatives of each (per_rank) or of all (gathered)"
+    )
     mean_of_positives: bool = parameter(
         True, "class contrast is of the mean over positives; False: of their sum (released code)"
     )
@@ -183,6 +187,7 @@ _CHOICES = {
     "coordinates": COORDINATES,
     "voxel_feature": ("mean", "first"),
     "teacher": (SELF_TRAINED, *TEACHERS),
+    "negatives": NEGATIVES,
 }
 
 
