@@ -1,6 +1,8 @@
 """Pictures of frames, clouds, labels, training and places. `draw_*` return the path they wrote."""
 
+from condense_ros.draw.bars import draw_bars
 from condense_ros.draw.bird_view import draw_bird_view
+from condense_ros.draw.cloud_grid import CloudPanel, draw_cloud_grid
 from condense_ros.draw.curves import draw_curves
 from condense_ros.draw.features import draw_features, pca_colours
 from condense_ros.draw.labels import draw_labels, label_colours
@@ -8,8 +10,11 @@ from condense_ros.draw.overlay import draw_overlay
 from condense_ros.draw.places import PlaceQuery, draw_places
 
 __all__ = [
+    "CloudPanel",
     "PlaceQuery",
+    "draw_bars",
     "draw_bird_view",
+    "draw_cloud_grid",
     "draw_curves",
     "draw_features",
     "draw_labels",
