@@ -61,7 +61,7 @@ def draw_cloud_grid(
         raise ConfigError("panels do not fill the grid", "give one panel or None for each row")
     intensity = panels[0].cloud.intensity
     if bright is None:
-        bright = 1.0 if intensity is None else float(max(np.percentile(intensity, 95), 1e-6))
+        bright = 1.0 if intensity is None else max(float(np.percentile(intensity, 95)), 1e-6)
     wide, tall = _SIDE_IN * len(columns) + 0.3, _SIDE_IN * len(rows) + 0.65
     figure = new_figure(wide, tall)
     figure.set_layout_engine("none")

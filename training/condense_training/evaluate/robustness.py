@@ -163,11 +163,10 @@ def evaluate_robustness(
             frame = frames[number]
             labels_of(frame, len(ontology))
             clean = Sweep.of_frame(frame)
-            name = f"{frame.sequence}/{frame.index}"
             for cell, confusion in counts.items():
                 sweep = clean
                 if cell[0] != "clean":
-                    sweep = corrupt(clean, sensor, *cell, seed=config.seed, frame=name)
+                    sweep = corrupt(clean, sensor, *cell, seed=config.seed, frame=_name(frame))
                     if cell[1] == len(SEVERITIES) - 1:
                         untouched[cell[0]] += same(clean, sweep)
                 segmenter.count(sweep.cloud, sweep.labels, confusion)
@@ -204,6 +203,42 @@ def evaluate_robustness(
         frames=len(frames),
         untouched=untouched,
         protocol=asdict(replace(config, intensity_scale=sensor.intensity_scale)),
+    )
+
+
+def _name(frame: Frame) -> str:
+    return f"{frame.sequence}/{frame.index}"
+
+
+def draw_corruptions(
+    frame: Frame,
+    sensor: Sensor,
+    out: Path,
+    *,
+    names: Sequence[str] = tuple(CORRUPTIONS),
+    seed: int = 0,
+) -> Path:
+    """Draws a frame from above under every corruption at every severity, as it is evaluated.
+
+    Raises:
+        FrameError: no intensity or rings where a corruption needs them.
+    """
+    from condense_ros.draw import CloudPanel, draw_cloud_grid
+
+    clean = Sweep.of_frame(frame)
+    columns: dict[str, list[CloudPanel | None]] = {
+        "clean": [CloudPanel(clean.cloud), *[None] * (len(SEVERITIES) - 1)]
+    }
+    for name in names:
+        panels: list[CloudPanel | None] = []
+        for severity in range(len(SEVERITIES)):
+            sweep = corrupt(clean, sensor, name, severity, seed=seed, frame=_name(frame))
+            gone = np.ones(len(clean), bool)
+            gone[sweep.source] = False
+            panels.append(CloudPanel(sweep.cloud, sweep.noise, clean.cloud.xyz[gone]))
+        columns[name.replace("_", " ")] = panels
+    return draw_cloud_grid(
+        columns, SEVERITIES, out, range_m=30.0, marked_as="nothing solid", lost_as="lost"
     )
 
 
