@@ -14,6 +14,7 @@ def class_table(
     columns: Mapping[str, Mapping[str, float | None]],
     means: Mapping[str, float] | None = None,
     *,
+    notes: Mapping[str, Mapping[str, str]] | None = None,
     decimals: int = 1,
 ) -> Table:
     """A table with one row per class and one column per set of shares (0..1), in percent.
@@ -21,6 +22,7 @@ def class_table(
     Args:
         columns: heading -> class -> share; a class that a column lacks, or has as None, is a dash.
         means: heading -> share, as a last row.
+        notes: heading -> class -> text, as further columns.
     """
     from rich.table import Table
 
@@ -30,10 +32,14 @@ def class_table(
     table = Table("class", title=title)
     for heading in columns:
         table.add_column(heading, justify="right")
+    notes = notes or {}
+    for heading in notes:
+        table.add_column(heading)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     for name in names:
         cells = (cell(column.get(name)) for column in columns.values())
-        table.add_row(name.replace("_", " "), *cells)
+        texts = (column.get(name, "") for column in notes.values())
+        table.add_row(name.replace("_", " "), *cells, *texts)
     if means is not None:
         table.add_section()
         table.add_row("mean", *(cell(means.get(heading)) for heading in columns), style="bold")

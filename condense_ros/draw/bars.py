@@ -42,7 +42,9 @@ def draw_bars(
         values = np.array([group[number] for group in groups.values()], np.float64)
         left = places + (number - (len(levels) - 1) / 2) * width
         bars = axes.bar(left, values, width * 0.94, color=colours[number], label=level, zorder=2)
-        axes.bar_label(bars, [f"{value:.0f}" for value in values], fontsize=7, padding=1)
+        texts = axes.bar_label(bars, [f"{value:.1f}" for value in values], fontsize=6.5, padding=1)
+        for text in texts:  # readable across the reference line
+            text.set(bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3}, zorder=4)
     if reference is not None:
         name, value = reference
         axes.axhline(

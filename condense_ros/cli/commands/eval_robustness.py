@@ -10,6 +10,8 @@ import typer
 from condense_ros.cli.options import ConfigFile, Parameters, parameters, show_parameters
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from condense_ros.frame import Frame
     from condense_ros.models import Checkpoint
     from condense_training.evaluate.robustness import Robustness, RobustnessConfig
@@ -105,7 +107,6 @@ def show(result: Robustness, baseline: Baseline | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from condense_ros.cli.tables import class_table
     from condense_training.evaluate.corruptions import SEVERITIES
 
     def percent(value: float) -> str:
@@ -136,18 +137,37 @@ def show(result: Robustness, baseline: Baseline | None) -> None:
                 "[yellow]the reference was evaluated on other data: CE compares two networks only "
                 "where the data are the same[/yellow]"
             )
-    columns: dict[str, dict[str, float | None]] = {"clean": {**result.clean_iou}}
-    means = {"clean": result.clean}
-    for name, by_class in result.iou.items():
-        heading = name.replace("_", " ")
-        columns[heading] = {kind: _mean(values) for kind, values in by_class.items()}
-        means[heading] = sum(result.miou[name]) / len(SEVERITIES)
-    console.print(class_table("IoU %, mean over severities", columns, means))
+    console.print(_by_class(result))
     for name, count in result.untouched.items():
         if count:
             console.print(
                 f"[yellow]{name} left {count} of {result.frames} frames as they were[/yellow]"
             )
+
+
+def _by_class(result: Robustness) -> Table:
+    """IoU clean, over all corruptions and severities, and under the corruption that costs most."""
+    from condense_ros.cli.tables import class_table
+
+    mean, worst, cause = {}, {}, {}
+    for kind in result.classes:
+        means = {name: _mean(by_class[kind]) for name, by_class in result.iou.items()}
+        known = {name: value for name, value in means.items() if value is not None}
+        if known:
+            least = min(known, key=known.__getitem__)
+            mean[kind], worst[kind] = sum(known.values()) / len(known), known[least]
+            cause[kind] = least.replace("_", " ")
+    totals = {name: sum(values) / len(values) for name, values in result.miou.items()}
+    return class_table(
+        "IoU %, mean over severities",
+        {"clean": result.clean_iou, "corrupted": mean, "worst": worst},
+        {
+            "clean": result.clean,
+            "corrupted": sum(totals.values()) / len(totals),
+            "worst": min(totals.values()),
+        },
+        notes={"under": cause},
+    )
 
 
 def _mean(values: tuple[float | None, ...]) -> float | None:
