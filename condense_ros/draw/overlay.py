@@ -35,7 +35,7 @@ def dimmed(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray((0.55 * (0.45 * pixels + 0.55 * grey)).astype(np.uint8))
 
 
-def _by_direction(images: list[CameraImage]) -> list[CameraImage]:
+def by_direction(images: list[CameraImage]) -> list[CameraImage]:
     """Cameras that look ahead from left to right, then those that look back."""
     axes = [image.T_cam_lidar[2, :2] for image in images]  # optical axis in the lidar frame
     ahead = [axis[0] >= -0.2 for axis in axes]
@@ -100,7 +100,7 @@ def draw_overlay(
         raise FrameError(
             f"colours have shape {colours.shape} for {len(frame.cloud)} points", "give one RGB each"
         )
-    images = _by_direction(images)
+    images = by_direction(images)
     views = [visible_points(frame, image) for image in images]
     depths = np.concatenate([view.depth for view in views] + [np.array([1.0, 10.0])])
     low, high = np.percentile(depths, [1, 97])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.draw.overlay import dimmed, visible_points
+from condense_ros.draw.overlay import by_direction, dimmed, visible_points
 from condense_ros.draw.style import (
     NIGHT,
     NIGHT_GRID,
@@ -24,7 +24,9 @@ from condense_ros.draw.style import title as set_title
 from condense_ros.errors import FrameError
 from condense_ros.frame import Frame
 
-_CAMERA_IN, _EDGE_IN, _TOP_IN, _FOOT_IN = 3.6, 0.08, 0.45, 0.5
+_CAMERA_IN, _EDGE_IN, _TOP_IN, _FOOT_IN, _NAME_IN = 3.6, 0.08, 0.4, 0.5, 0.25
+#: cameras beside each other
+_COLUMNS = 3
 _MARK = "#00ff9c"
 
 
@@ -63,7 +65,7 @@ def draw_rig(
 
     Args:
         range_m: half width of the view from above; by default what holds 95 % of the points.
-        cameras: names, from left to right; by default all of the frame.
+        cameras: names, row by row; by default all of the frame, as a driver sees them.
 
     Raises:
         FrameError: values that do not fit the cloud, none of them finite, or no such camera.
@@ -73,7 +75,7 @@ def draw_rig(
             f"{len(picture.points)} values for {len(frame.cloud)} points", "give one per point"
         )
     by_name = {image.name: image for image in frame.images}
-    names = list(cameras) or list(by_name)
+    names = list(cameras) or [image.name for image in by_direction(list(frame.images))]
     absent = [name for name in [*names, *picture.maps] if name not in by_name]
     if absent:
         raise FrameError(f"the frame has no image {absent[0]!r}", f"it has: {', '.join(by_name)}")
@@ -87,11 +89,14 @@ def draw_rig(
     how = _Colours(picture, shown)
 
     rows = 2 if picture.maps else 1
+    columns = min(_COLUMNS, len(names))
+    blocks = -(-len(names) // _COLUMNS)
     aspect = max([i.camera.height / i.camera.width for i in frame.images], default=0.75)
     cell = _CAMERA_IN * aspect
-    side = rows * cell if names and rows == 2 else max(cell, 3.4)
+    block = rows * cell + _NAME_IN
+    side = max(blocks * block, 3.4)
     foot = _FOOT_IN if picture.scale else _EDGE_IN
-    wide, tall = side + _CAMERA_IN * len(names) + 2 * _EDGE_IN, side + _TOP_IN + foot
+    wide, tall = side + _CAMERA_IN * columns + 2 * _EDGE_IN, side + _TOP_IN + foot
     figure = new_figure(wide, tall)
     figure.set_layout_engine("none")
     figure.set_facecolor(NIGHT)
@@ -118,14 +123,16 @@ def draw_rig(
     if title:
         set_title(panels[0], title, NIGHT_INK)
     for number, name in enumerate(names):
-        left = _EDGE_IN + side + _CAMERA_IN * number
+        down, across = divmod(number, columns)
+        left = _EDGE_IN + side + _CAMERA_IN * across
+        top = foot + side - block * down - _NAME_IN
         over = panels[1 + rows * number]
-        place(over, left, foot + side - cell, _CAMERA_IN, cell)
+        place(over, left, top - cell, _CAMERA_IN, cell)
         _over_image(over, frame, name, picture, shown, how)
         over.set_title(name, color=NIGHT_INK, fontsize=9, pad=3)
         if rows == 2:
             below = panels[2 + rows * number]
-            place(below, left, foot, _CAMERA_IN, cell)
+            place(below, left, top - 2 * cell, _CAMERA_IN, cell)
             _map(below, frame, name, picture, how)
     if picture.scale:
         how.bar(figure, (0.3, 0.3 / tall, 0.4, 0.12 / tall), picture.scale)
