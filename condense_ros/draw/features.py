@@ -11,7 +11,9 @@ from condense_ros.draw.style import add_axes, new_figure, save, title
 from condense_ros.errors import FrameError
 
 
-def pca_colours(features: npt.ArrayLike, *, fit_rows: int = 20_000) -> npt.NDArray[np.uint8]:
+def pca_colours(
+    features: npt.ArrayLike, *, fit_rows: int = 20_000, fit: npt.ArrayLike | None = None
+) -> npt.NDArray[np.uint8]:
     """Colours (..., 3) uint8 of features (..., C): like features get like colours.
 
     The first three principal components, each stretched between its 2nd and 98th percentile. Signs
@@ -20,9 +22,11 @@ def pca_colours(features: npt.ArrayLike, *, fit_rows: int = 20_000) -> npt.NDArr
 
     Args:
         fit_rows: components are computed from at most this many rows, evenly spaced.
+        fit: features (..., C) that components and percentiles are taken from instead, so that
+            several arrays share their colours.
 
     Raises:
-        FrameError: no channel axis or no finite row.
+        FrameError: no channel axis, no finite row, or `fit` of another length of features.
     """
     array = np.asarray(features, dtype=np.float64)
     if array.ndim < 2 or not array.shape[-1]:
@@ -32,14 +36,31 @@ def pca_colours(features: npt.ArrayLike, *, fit_rows: int = 20_000) -> npt.NDArr
     if not finite.any():
         raise FrameError("no feature is finite", "check the network's output")
     usable = rows[finite]
-    sample = usable[:: max(1, -(-len(usable) // fit_rows))]
+    base = usable
+    if fit is not None:
+        given = np.asarray(fit, dtype=np.float64)
+        if given.shape[-1] != array.shape[-1]:
+            raise FrameError(
+                f"features of {array.shape[-1]} channels, colours of {given.shape[-1]}",
+                "give both of one network",
+            )
+        base = given.reshape(-1, given.shape[-1])
+        base = base[np.isfinite(base).all(axis=1)]
+        if not len(base):
+            raise FrameError("no feature to take colours from is finite", "check the network")
+    sample = base[:: max(1, -(-len(base) // fit_rows))]
     mean = sample.mean(axis=0)
     _, vectors = np.linalg.eigh((sample - mean).T @ (sample - mean))
     axes = vectors[:, ::-1][:, :3]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    scores = np.zeros((len(usable), 3))
-    scores[:, : axes.shape[1]] = (usable - mean) @ axes
-    low, high = np.percentile(scores, [2, 98], axis=0)
+
+    def scored(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        scores = np.zeros((len(rows), 3))
+        scores[:, : axes.shape[1]] = (rows - mean) @ axes
+        return scores
+
+    scores = scored(usable)
+    low, high = np.percentile(scores if fit is None else scored(base), [2, 98], axis=0)
     spread = high - low
     # a component without variance carries nothing: mid grey instead of amplified rounding noise
     flat = spread <= 1e-9 * max(float(spread.max()), 1e-30)

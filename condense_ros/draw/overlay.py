@@ -29,13 +29,13 @@ _TICKS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 80)
 _GREY = np.array([0.299, 0.587, 0.114])
 
 
-def _dimmed(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def dimmed(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A darker, paler image, so that the points carry the colour."""
     grey = (pixels @ _GREY)[..., None]
     return np.asarray((0.55 * (0.45 * pixels + 0.55 * grey)).astype(np.uint8))
 
 
-def _by_direction(images: list[CameraImage]) -> list[CameraImage]:
+def by_direction(images: list[CameraImage]) -> list[CameraImage]:
     """Cameras that look ahead from left to right, then those that look back."""
     axes = [image.T_cam_lidar[2, :2] for image in images]  # optical axis in the lidar frame
     ahead = [axis[0] >= -0.2 for axis in axes]
@@ -44,7 +44,7 @@ def _by_direction(images: list[CameraImage]) -> list[CameraImage]:
     return [images[i] for i in sorted(range(len(images)), key=lambda i: keys[i])]
 
 
-def _seen(frame: Frame, image: CameraImage) -> Projection:
+def visible_points(frame: Frame, image: CameraImage) -> Projection:
     """Visible points, far ones first so that near ones are drawn on top, thinned where dense.
 
     Their depth is the distance for a fisheye.
@@ -100,8 +100,8 @@ def draw_overlay(
         raise FrameError(
             f"colours have shape {colours.shape} for {len(frame.cloud)} points", "give one RGB each"
         )
-    images = _by_direction(images)
-    views = [_seen(frame, image) for image in images]
+    images = by_direction(images)
+    views = [visible_points(frame, image) for image in images]
     depths = np.concatenate([view.depth for view in views] + [np.array([1.0, 10.0])])
     low, high = np.percentile(depths, [1, 97])
     depth_style: dict[str, Any] = {
@@ -125,7 +125,7 @@ def draw_overlay(
     for i, (axes, image, view) in enumerate(zip(panels, images, views, strict=False)):
         row, column = divmod(i, columns)
         axes.set_position((column / columns, 1 - (row + 1) * tall, 1 / columns, tall))
-        axes.imshow(_dimmed(image.pixels), interpolation="bilinear")
+        axes.imshow(dimmed(image.pixels), interpolation="bilinear")
         room = (72 * width / columns) ** 2 * aspect / max(len(view.index), 1)
         size = point_pt or float(np.clip(0.32 * np.sqrt(room), 1.7, 4.0))
         style: dict[str, Any] = {"s": size**2, "linewidths": 0}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from condense_ros import draw
 from condense_ros.draw.curves import smooth
-from condense_ros.draw.overlay import _by_direction
+from condense_ros.draw.overlay import by_direction
 from condense_ros.errors import CondenseError, ConfigError, FrameError
 from condense_ros.frame import IGNORE, CameraImage, Frame, PointCloud
 from condense_ros.geometry import R_OPTICAL_BODY, CameraModel, inverse, rotation_rpy, se3
@@ -70,7 +70,7 @@ def test_overlay_of_a_fisheye_that_sees_behind_itself(frame: Frame, tmp_path: Pa
 
 
 def test_cameras_are_laid_out_as_a_driver_sees_them(frame: Frame) -> None:
-    names = [image.name for image in _by_direction(list(frame.images))]
+    names = [image.name for image in by_direction(list(frame.images))]
     assert names == ["cam60", "cam0", "cam-60", "cam180"]
 
 
