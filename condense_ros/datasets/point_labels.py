@@ -39,7 +39,13 @@ def read_ontology(source: str) -> Ontology:
     """
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
-        path = config_file(f"ontologies/{source}.yaml")
+        folder = config_file("ontologies/nuscenes_16.yaml").parent
+        path = folder / f"{source}.yaml"
+        if not path.is_file():
+            raise ConfigError(
+                f"no ontology {source!r}",
+                f"use {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}, or a YAML file",
+            )
     content = _read_yaml(path)
     try:
         classes = sorted(content["classes"], key=lambda entry: int(entry["id"]))
