@@ -173,7 +173,7 @@ setup(
         (f"share/{NAME}/config/sros2", sorted(glob("config/sros2/*.xml"))),
         *(
             (f"share/{NAME}/config/{folder}", sorted(glob(f"config/{folder}/*.yaml")))
-            for folder in ("rigs", "ontologies", "label_maps", "robustness")
+            for folder in ("rigs", "ontologies", "label_maps", "robustness", "point_labels")
         ),
     ],
     install_requires=["setuptools", *CORE],

@@ -41,6 +41,9 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
     "Labeler precomputed (`condense label -p NAME=VALUE`)": [
         ("condense_training.labels.labelers.precomputed", "PrecomputedConfig", ""),
     ],
+    "Folders of several drives (`FOLDER?name=value`, `condense.yaml`)": [
+        ("condense_ros.datasets.options", "DataOptions", "")
+    ],
     "`condense pretrain`": [
         ("condense_training.pretraining", "PretrainConfig", ""),
         ("condense_training.trainer", "TrainerConfig", "trainer."),

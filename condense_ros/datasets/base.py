@@ -111,6 +111,15 @@ def gather_images(
     return tuple(images)
 
 
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A data set too large to be hashed file by file, or of which a part is read."""
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with what is read, not with where it lies."""
+        ...
+
+
 def check_index(index: int, length: int, name: str) -> int:
     """`index` as a non-negative row; IndexError past either end, which also ends iteration."""
     row = index + length if index < 0 else index

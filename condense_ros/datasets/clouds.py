@@ -62,10 +62,16 @@ def _is_whole(values: npt.NDArray) -> bool:
     return bool(np.isfinite(values).all() and (values % 1 == 0).all() and (values < 65536).all())
 
 
-def _read_bin(path: Path) -> PointCloud:
-    # nuScenes ends its rows of x y z intensity ring in .pcd.bin, KITTI its x y z intensity in .bin
-    columns = 5 if path.name.endswith(".pcd.bin") else 4
-    raw = path.read_bytes()
+def read_bin(path: Path, columns: int) -> PointCloud:
+    """Rows of float32: x, y, z, intensity, then ring and whatever else, which is left out.
+
+    Raises:
+        DatasetError: absent, or not of whole rows.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error})", "restore the file") from None
     if len(raw) % (4 * columns):
         raise DatasetError(
             f"{path} has {len(raw)} bytes, no multiple of {4 * columns}; it is truncated or no "
@@ -75,6 +81,11 @@ def _read_bin(path: Path) -> PointCloud:
     rows = np.frombuffer(raw, "<f4").reshape(-1, columns)
     names = ("x", "y", "z", "intensity", "ring")[:columns]
     return fields_to_cloud({name: rows[:, i] for i, name in enumerate(names)}, str(path))
+
+
+def _read_bin(path: Path) -> PointCloud:
+    # nuScenes ends its rows of x y z intensity ring in .pcd.bin, KITTI its x y z intensity in .bin
+    return read_bin(path, 5 if path.name.endswith(".pcd.bin") else 4)
 
 
 def _read_npy(path: Path) -> PointCloud:

@@ -143,8 +143,12 @@ def _calibration(
     return KittiCalibration(K, T_cam_cam0, T_cam0_lidar, T_imu_lidar)
 
 
-def _find_calibration(folder: Path) -> KittiCalibration:
-    """`calib.txt` beside the scans, or the raw files there or in the folder of the day above."""
+def find_calibration(folder: Path) -> KittiCalibration:
+    """`calib.txt` beside the scans, or the raw files there or in the folder of the day above.
+
+    Raises:
+        CalibrationMissing: none of them, or as `read_calibration`.
+    """
     if (folder / "calib.txt").is_file():
         return read_calibration(folder / "calib.txt")
     for place in (folder, folder.resolve().parent):
@@ -188,7 +192,7 @@ class KittiSequence:
             raise DatasetError(f"no image of {folder} has the number of a scan", "pair the names")
         self._calibration = None
         if images:
-            self._calibration = _find_calibration(self.folder)
+            self._calibration = find_calibration(self.folder)
             self.T_base_lidar = self._calibration.T_imu_lidar
         # pairs only, where there are pairs: a scan whose image is missing teaches nothing
         self._numbers = sorted(self._images or self._scans)

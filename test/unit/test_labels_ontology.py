@@ -16,7 +16,9 @@ from condense_training.labels.id_maps import IdMap
 from condense_training.labels.ontology import SHIPPED, LabelClass, LabelOntology
 
 
-@pytest.mark.parametrize(("name", "classes"), [*zip(SHIPPED, (16, 19, 13), strict=True)])
+@pytest.mark.parametrize(
+    ("name", "classes"), [*zip(SHIPPED, (16, 19, 13, 19, 13, 32, 4), strict=True)]
+)
 def test_shipped_ontologies(name: str, classes: int) -> None:
     ontology = LabelOntology.load(name)
     assert len(ontology) == len(ontology.drawing) == classes

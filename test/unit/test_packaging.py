@@ -171,6 +171,7 @@ def test_wheel_carries_code_messages_and_configuration(tmp_path: Path) -> None:
         "condense_ros/_data/config/fastdds.xml",
         "condense_ros/_data/config/ontologies/nuscenes_16.yaml",
         "condense_ros/_data/config/label_maps/cityscapes.yaml",
+        "condense_ros/_data/config/point_labels/nuscenes.yaml",
         "condense_ros/_data/interfaces/msg/Pair.msg",
         "condense_ros/_data/interfaces/srv/Seek.srv",
         "condense_training/recipes/janda.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from condense_ros.datasets import Dataset, open_dataset
+from condense_ros.datasets.base import Fingerprinted
 from condense_ros.errors import TrainingError
 from condense_ros.frame import Frame
 from condense_ros.ontology import Ontology
@@ -86,7 +87,8 @@ class FrameSource:
     def manifest_hash(self) -> str:
         """Sixteen hex digits over names, sizes and first 64 KiB of every file, and the selection.
 
-        Where the data lies does not matter; which frames were chosen does. Read once.
+        Data sets with a `fingerprint` of their own count by that. Where the data lies does not
+        matter; which frames were chosen does. Read once.
         """
         if self._hash is None:
             self._hash = self._manifest_hash()
@@ -94,7 +96,10 @@ class FrameSource:
 
     def _manifest_hash(self) -> str:
         digest = hashlib.sha256(repr(self._selection).encode())
-        for path in self.paths:
+        for path, dataset in zip(self.paths, self.datasets, strict=True):
+            if isinstance(dataset, Fingerprinted):
+                digest.update(dataset.fingerprint().encode())
+                continue
             files = [path] if path.is_file() else sorted(path.rglob("*"))
             for file in files:
                 if not file.is_file():

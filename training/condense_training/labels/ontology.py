@@ -21,7 +21,10 @@ from condense_ros.ontology import Ontology
 from condense_ros.resources import config_file
 
 #: ontologies that come along, in config/ontologies
-SHIPPED = ("nuscenes_16", "semantickitti_19", "olivine_13")
+SHIPPED = (
+    *("nuscenes_16", "semantickitti_19", "olivine_13"),
+    *("rellis_19", "semanticposs_13", "synlidar_32", "daps3d_4"),
+)
 #: more segments than that share ids; 255 is no class
 MAX_CLASSES = IGNORE
 
