@@ -58,6 +58,9 @@ SECTIONS: dict[str, list[tuple[str, str, str]]] = {
         ("condense_training.recipes.supervised", "SupervisedConfig", "")
     ],
     "`condense probe`": [("condense_training.evaluate.probe", "ProbeConfig", "")],
+    "`condense eval robustness`": [
+        ("condense_training.evaluate.robustness", "RobustnessConfig", "")
+    ],
     "`condense sim generate`": [
         ("condense_ros.sim.folders.plan", "SimulationConfig", ""),
         ("condense_ros.sim.driving.motion", "DriveConfig", "drive."),

@@ -31,7 +31,7 @@ VERBS = (
     "relocalise",
     "doctor",
 )
-VERBS += ("convert",)
+VERBS += ("convert", "eval robustness", "eval similarity")
 VERBS += ("bag recover", "bag thin", "bag cat", "bag export", "bench record")
 VERBS += (
     "bag info",

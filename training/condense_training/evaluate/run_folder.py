@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ from condense_training.heads import PairHeads
 from condense_training.losses.inputs import unit_rows
 from condense_training.pretraining import CHECKPOINT_NAME
 from condense_training.recipes import RECIPES
+from condense_training.recipes.olivine import teacher_maps
+from condense_training.recipes.olivine_config import OlivineConfig
 from condense_training.state import load_state
 
 #: shorter side of images where a recipe does not say
@@ -31,17 +34,20 @@ class Embedding:
         backbone: in eval mode.
         parts: the run's other networks; empty for a bare checkpoint.
         space: what its features are, in words.
+        teacher: (B, 3, H, W) uint8 images -> (B, C, h, w), what the points learned from; None for a
+            bare checkpoint.
         short_side_px: size of the images that the teacher has learned from.
     """
 
     backbone: Backbone
     parts: nn.ModuleDict
     space: str
+    teacher: Callable[[Tensor], Tensor] | None = None
     short_side_px: int = _SHORT_SIDE_PX
 
     @property
     def sees_images(self) -> bool:
-        return "image" in self.parts
+        return self.teacher is not None
 
     @torch.no_grad()
     def point_rows(self, features: Tensor) -> Tensor:
@@ -59,11 +65,11 @@ class Embedding:
         Raises:
             TrainingError: there is no teacher.
         """
-        if not self.sees_images:
+        if self.teacher is None:
             raise TrainingError(
                 "these weights hold no teacher", "give the folder of a `condense pretrain` run"
             )
-        maps = self.parts["image"](images)
+        maps = self.teacher(images)
         if "heads" in self.parts:
             heads = cast(PairHeads, self.parts["heads"])
             return heads.pixel_maps("pair", maps, (images.shape[-2], images.shape[-1]))
@@ -76,7 +82,7 @@ def open_embedding(path: Path) -> Embedding:
     The backbone is the exported one where the run has ended.
 
     Raises:
-        CheckpointError: neither, or a state of a recipe that is not known here.
+        CheckpointError: neither, or a state of a recipe or networks that are not known here.
         TrainingError: every state is damaged.
         ConfigError: settings that a newer recipe refuses.
     """
@@ -90,8 +96,14 @@ def open_embedding(path: Path) -> Embedding:
             "give the folder that `condense pretrain --out` wrote, or its backbone.safetensors",
         )
     fingerprint: Mapping[str, Any] = state["fingerprint"]
-    parts = _parts(fingerprint, path)
-    parts.load_state_dict(state["parts"])
+    config, parts = _parts(fingerprint, path)
+    try:
+        parts.load_state_dict(state["parts"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the networks saved in {path} are not those of its settings ({error})",
+            "use the version of condense_ros that the run was made with",
+        ) from None
     parts.eval().requires_grad_(False)
     exported = path / CHECKPOINT_NAME
     backbone = cast(Backbone, parts["backbone"])
@@ -102,12 +114,15 @@ def open_embedding(path: Path) -> Embedding:
     short = fingerprint.get("lift_size_px", fingerprint.get("view_height_px", _SHORT_SIDE_PX))
     space = f"common space of points and pixels ({name})"
     if "image" not in parts:
-        space = f"features of the backbone ({name})"
-    return Embedding(backbone, parts, space, int(short))
+        return Embedding(backbone, parts, f"features of the backbone ({name})")
+    teacher: Callable[[Tensor], Tensor] = parts["image"]
+    if isinstance(config, OlivineConfig):
+        teacher = partial(teacher_maps, config, parts)
+    return Embedding(backbone, parts, space, teacher, int(short))
 
 
-def _parts(fingerprint: Mapping[str, Any], path: Path) -> nn.ModuleDict:
-    """Untrained parts of the recipe that a run was made with."""
+def _parts(fingerprint: Mapping[str, Any], path: Path) -> tuple[Any, nn.ModuleDict]:
+    """(parameters, untrained parts) of the recipe that a run was made with."""
     name = str(fingerprint.get("recipe"))
     if name not in RECIPES:
         raise CheckpointError(
@@ -120,5 +135,6 @@ def _parts(fingerprint: Mapping[str, Any], path: Path) -> nn.ModuleDict:
     if values.get("labels") == "folder":
         # label images shape the loss and not the networks; the folder may be gone
         values |= {"labels": "truth", "label_folder": ""}
+    config: Any = build(entry.config, values)
     with torch.random.fork_rng():
-        return entry.build(build(entry.config, values)).build()
+        return config, entry.build(config).build()

@@ -81,7 +81,7 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
     if config.uses_labels and not config.ignore_background:
         labels = torch.where(labels == IGNORE, config.classes, labels)
     with torch.no_grad():
-        maps = _teacher_maps(config, parts, batch["views"])
+        maps = teacher_maps(config, parts, batch["views"])
     height, width = batch["views"].shape[-2:]
     size = (height, width)
     clouds = int(batch["coords"][:, 0].max()) + 1
@@ -178,7 +178,7 @@ def _consistency(
 # the recipe
 
 
-def _teacher_maps(config: OlivineConfig, parts: Parts, views: Tensor) -> Tensor:
+def teacher_maps(config: OlivineConfig, parts: Parts, views: Tensor) -> Tensor:
     """(B, C, h, w) features of the frozen teacher."""
     image = parts["image"]
     if config.teacher == SELF_TRAINED and config.teacher_features == "trunk":
