@@ -155,7 +155,9 @@ def main() -> None:
     for name in ("recipe", "straightforward"):
         torch.manual_seed(0)
         parts = recipe.build()
-        cast(VmfStatistics, parts["statistics"]).collection_steps = 1
+        statistics = cast(VmfStatistics, parts["statistics"])
+        # the pull acts in every step that is timed
+        statistics.collection_steps = statistics.min_updates = 1
         optimiser = stage.optimiser(set_modes(parts, stage, 0))
         sides[name] = (parts, optimiser)
     losses = {
