@@ -29,7 +29,8 @@ from condense_training.recipes import build_recipe
 from condense_training.recipes.olivine_config import OlivineConfig, input_spec
 from condense_training.recipes.olivine_presets import ABLATIONS, PRESETS, TRUNKS
 from condense_training.segments import SuperpixelStore, crop_segments, pair_segments
-from condense_training.trainer import TrainerConfig, _train_step, set_modes
+from condense_training.steps import set_modes, train_step
+from condense_training.trainer import TrainerConfig
 from condense_training.views import ViewAugmentation, random_views
 
 TINY = {
@@ -229,7 +230,8 @@ def test_the_loss_is_that_of_pooled_superpixels(frames) -> None:
         backbone, heads = parts["backbone"], parts["heads"].double()
         voxels = backbone(voxels_of(batch, backbone.input, 2)).double()
         points = functional.normalize(heads.points["pair"](voxels))[batch["pair_voxel"]]
-        maps = parts["image"](batch["views"]).double()
+        maps = parts["image"].trunk(batch["views"]).double()  # of stride 4
+        maps = functional.interpolate(maps, (32, 64), mode="bilinear", align_corners=True)
         pixels = heads.pixels["pair"](maps.permute(0, 2, 3, 1).flatten(0, 2))
         pixels = functional.normalize(pixels)
         segments = batch["view_segments"].flatten()
@@ -348,7 +350,7 @@ def test_every_trunk_learns_from_a_step(preset: str, settings: dict, frames) -> 
     torch.manual_seed(0)
     parts = recipe.build()
     optimiser = stage.optimiser(set_modes(parts, stage, 0))
-    loss, norm, _, skipped = _train_step(parts, stage, batch_of(recipe, frames[:2]), optimiser)
+    loss, norm, _, skipped = train_step(parts, stage, batch_of(recipe, frames[:2]), optimiser)
     assert not skipped
     assert np.isfinite([loss, norm]).all()
     trunk = dict(parts["backbone"].named_parameters())

@@ -34,7 +34,8 @@ from condense_training.pretraining import PretrainConfig, pretrain
 from condense_training.recipe import Recipe
 from condense_training.recipes import build_recipe
 from condense_training.recipes.olivine import ABLATIONS
-from condense_training.trainer import TrainerConfig, _train_step, set_modes
+from condense_training.steps import set_modes, train_step
+from condense_training.trainer import TrainerConfig
 
 TINY = {
     "pixel_steps": 2,
@@ -398,7 +399,7 @@ def test_10_10_every_teacher_is_bit_identical_after_ten_steps(kind, weights, fra
     for step in range(10):
         torch.manual_seed(step)
         samples = [stage.sample(f, np.random.default_rng([step, i])) for i, f in enumerate(frames)]
-        loss, norm, _, skipped = _train_step(parts, stage, stage.collate(samples[:2]), optimiser)
+        loss, norm, _, skipped = train_step(parts, stage, stage.collate(samples[:2]), optimiser)
         assert not skipped
         assert np.isfinite([loss, norm]).all()
     after = tensors_of(parts["image"])
