@@ -37,7 +37,7 @@ from condense_training.losses import VmfStatistics
 from condense_training.losses.vmf_normaliser import log_vmf_normaliser
 from condense_training.recipe import Batch, Parts, Stage
 from condense_training.recipes import build_recipe
-from condense_training.recipes.olivine import OlivineConfig, _teacher_maps
+from condense_training.recipes.olivine import OlivineConfig, teacher_maps
 from condense_training.sampling import sample_pairs
 from condense_training.trainer import set_modes
 
@@ -49,7 +49,7 @@ def plain_loss(
     backbone, heads = cast(Backbone, parts["backbone"]), cast(PairHeads, parts["heads"])
     labels, distance, views = batch["pair_label"], batch["pair_distance_m"], batch["views"]
     with torch.no_grad():
-        maps = _teacher_maps(config, parts, views)
+        maps = teacher_maps(config, parts, views)
     clouds = int(batch["coords"][:, 0].max()) + 1
     with use_backend("torch"):
         voxels = backbone(voxels_of(batch, backbone.input, clouds))

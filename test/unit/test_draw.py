@@ -123,6 +123,91 @@ def test_pca_colours_of_thin_constant_and_broken_features() -> None:
     assert draw.pca_colours(holes)[0, 0].tolist() == [0, 0, 0]
 
 
+def test_pca_colours_of_others_features(rng: np.random.Generator) -> None:
+    base = rng.normal(size=(300, 6)) * (5, 3, 2, 1, 1, 1)
+    everything = draw.pca_colours(base)
+    np.testing.assert_array_equal(draw.pca_colours(base, fit=base), everything)
+    np.testing.assert_array_equal(draw.pca_colours(base[:7], fit=base), everything[:7])
+    assert not np.array_equal(draw.pca_colours(base[:7]), everything[:7])
+    with pytest.raises(FrameError):
+        draw.pca_colours(base, fit=np.ones((4, 3)))
+    with pytest.raises(FrameError):
+        draw.pca_colours(base, fit=np.full((4, 6), np.nan))
+
+
+def test_cloud_grid_marks_what_is_said_to_be_marked(frame: Frame, tmp_path: Path) -> None:
+    cloud = frame.cloud.select(frame.cloud.finite())
+    intensity = np.linspace(0, 9, len(cloud))
+    cloud = PointCloud(cloud.xyz, intensity)
+    plain = draw.CloudPanel(cloud)
+    marked = draw.CloudPanel(cloud, np.ones(len(cloud), bool), cloud.xyz + 1)
+    path = draw.draw_cloud_grid(
+        {"a": [plain, None], "b": [plain, plain]}, ("1", "2"), tmp_path / "a"
+    )
+    few = warm(path)
+    path = draw.draw_cloud_grid(
+        {"a": [plain, None], "b": [plain, marked]}, ("1", "2"), tmp_path / "b", marked_as="fog"
+    )
+    assert warm(path) > few + 1000
+    for columns in ({}, {"a": [plain]}, {"a": [None, None]}):
+        with pytest.raises(ConfigError):
+            draw.draw_cloud_grid(columns, ("1", "2"), tmp_path / "c")
+
+
+def warm(path: Path) -> int:
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int((pixels[..., 0] - pixels[..., 2] > 60).sum())
+
+
+def test_bars(tmp_path: Path) -> None:
+    groups = {"fog": (50.0, 40.0, 30.0), "beam_missing": (50.0, 45.0, 20.0)}
+    levels = ("light", "moderate", "heavy")
+    path = draw.draw_bars(
+        groups, levels, tmp_path / "b.svg", y_label="mIoU", title="T", reference=("clean", 52.0)
+    )
+    assert path.read_text().startswith("<?xml")
+    for wrong in ({}, {"fog": (1.0,)}):
+        with pytest.raises(ConfigError):
+            draw.draw_bars(wrong, levels, tmp_path / "c.svg")
+
+
+def test_rig_with_and_without_maps(frame: Frame, tmp_path: Path) -> None:
+    red = np.tile(np.array([255, 0, 0], np.uint8), (3000, 1))
+    plain = draw.draw_rig(frame, draw.RigPicture(red), tmp_path / "a.png", title="T")
+    assert reds(plain) > 1000
+    assert reds(draw.draw_rig(frame, draw.RigPicture(red * 0), tmp_path / "d.png")) == 0
+    values = np.linspace(-1, 1, 3000).astype(np.float32)
+    values[20] = np.nan
+    picture = draw.RigPicture(
+        values,
+        {"cam0": np.zeros((12, 16), np.float32)},
+        {"cam0": np.array([80.0, 60])},
+        np.array([3.0, 1, 0]),
+        scale="cosine",
+    )
+    with_maps = draw.draw_rig(frame, picture, tmp_path / "b.png")
+    assert Image.open(with_maps).size[1] > Image.open(plain).size[1]
+    one = draw.draw_rig(frame, picture, tmp_path / "c.png", cameras=("cam0",))
+    assert Image.open(one).size[0] < Image.open(with_maps).size[0]
+    nothing = draw.RigPicture(red, known=np.zeros(3000, bool))
+    for wrong in (draw.RigPicture(red[:4]), draw.RigPicture(red, {"none": red}), nothing):
+        with pytest.raises(FrameError):
+            draw.draw_rig(frame, wrong, tmp_path / "e.png")
+
+
+def test_scatter_by_class(rng: np.random.Generator, tmp_path: Path) -> None:
+    places = rng.normal(size=(200, 2))
+    labels = np.repeat(np.array([0, 1, IGNORE, 1], np.uint8), 50)
+    path = draw.draw_scatter(places, tmp_path / "a.png", labels=labels, ontology=CLASSES)
+    assert reds(path) > 500
+    assert reds(draw.draw_scatter(places, tmp_path / "b.png", title="T")) == 0
+    for wrong in ({"labels": labels}, {"labels": labels[:3], "ontology": CLASSES}):
+        with pytest.raises(FrameError):
+            draw.draw_scatter(places, tmp_path / "c.png", **wrong)
+    with pytest.raises(FrameError):
+        draw.draw_scatter(places[:0], tmp_path / "c.png")
+
+
 def test_feature_picture(tmp_path: Path, rng: np.random.Generator) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
     path = draw.draw_features(pixels, rng.normal(size=(15, 20, 32)), tmp_path / "f.png")

@@ -18,6 +18,7 @@ from condense_ros.cli.app import app
 from condense_ros.datasets import open_dataset
 from condense_ros.errors import CheckpointError, ConfigError, TrainingError
 from condense_ros.frame import IGNORE, Frame
+from condense_ros.models import load_checkpoint
 from condense_training import PretrainConfig, pretrain
 from condense_training.crops import Crop
 from condense_training.evaluate.run_folder import open_embedding
@@ -37,7 +38,7 @@ from condense_training.evaluate.similarity import (
 from condense_training.evaluate.tsne import affinities, divergence, gradient, tsne
 from condense_training.pairs import rig_pairs
 from condense_training.recipes import build_recipe
-from condense_training.state import load_state
+from condense_training.state import load_state, save_state
 from condense_training.trainer import TrainerConfig
 
 TINY_OLIVINE = {
@@ -114,6 +115,34 @@ def test_olivine_and_a_bare_checkpoint(
         open_embedding(run / "backbone.safetensors").pixel_maps(torch.zeros(1, 3, 32, 32))
 
 
+def test_heads_and_backbone_are_of_one_step(run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    state = load_state(copied)
+    assert state is not None
+    ended = open_embedding(copied).backbone.state_dict()
+    torch.testing.assert_close(
+        ended, load_checkpoint(run / "backbone.safetensors").build_backbone().state_dict()
+    )
+    # a run that has gone on since its checkpoint was written: the state's own backbone
+    state["position"]["total"] += 1
+    with torch.no_grad():
+        for name, values in state["parts"].items():
+            if name.startswith("backbone.") and name.endswith("weight"):
+                values += 1.0
+    save_state(copied, state["position"]["total"], state)
+    later = open_embedding(copied).backbone.state_dict()
+    for name, values in later.items():
+        torch.testing.assert_close(values, state["parts"][f"backbone.{name}"])
+    # with an average of the weights, that
+    state["average"] = {name: values.clone() for name, values in state["parts"].items()}
+    state["average"]["head.weight"] += 2.0
+    state["position"]["total"] += 1
+    save_state(copied, state["position"]["total"], state)
+    head = open_embedding(copied).parts["head"]
+    torch.testing.assert_close(head.weight, state["parts"]["head.weight"] + 2.0, check_stride=False)
+
+
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(CheckpointError, match="condense pretrain"):
@@ -121,8 +150,6 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     # a state whose networks are others than its settings say
     copied = tmp_path / "copied"
     shutil.copytree(run, copied)
-    from condense_training.state import save_state
-
     state = load_state(copied)
     assert state is not None
     state["fingerprint"]["feature_dim"] = 8
@@ -267,7 +294,7 @@ def test_tsne_keeps_groups_together() -> None:
 
 def test_the_command(run: Path, drive: Path, tmp_path: Path) -> None:
     command = ["eval", "similarity", str(run), "--data", str(drive), "--frame", "1"]
-    command += ["--class", "road", "--pixel", "front:60,80", "--tsne-points", "40"]
+    command += ["--class", "road", "--pixel", "front:60,80", "--tsne-points", "30"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     pictures = {path.name for path in tmp_path.glob("*.png")}

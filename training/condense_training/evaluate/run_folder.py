@@ -79,7 +79,8 @@ class Embedding:
 def open_embedding(path: Path) -> Embedding:
     """The networks of a run folder, or of a checkpoint file (points alone).
 
-    The backbone is the exported one where the run has ended.
+    The backbone is the exported one, with its better batch norm statistics, where that is of the
+    same step as the saved heads.
 
     Raises:
         CheckpointError: neither, or a state of a recipe or networks that are not known here.
@@ -98,17 +99,16 @@ def open_embedding(path: Path) -> Embedding:
     fingerprint: Mapping[str, Any] = state["fingerprint"]
     config, parts = _parts(fingerprint, path)
     try:
-        parts.load_state_dict(state["parts"])
+        # where weights are averaged, the average is what is exported
+        parts.load_state_dict(state.get("average") or state["parts"])
     except RuntimeError as error:
         raise CheckpointError(
             f"the networks saved in {path} are not those of its settings ({error})",
             "use the version of condense_ros that the run was made with",
         ) from None
     parts.eval().requires_grad_(False)
-    exported = path / CHECKPOINT_NAME
-    backbone = cast(Backbone, parts["backbone"])
-    if exported.is_file():
-        backbone = load_checkpoint(exported).build_backbone().eval()
+    backbone = _exported(path / CHECKPOINT_NAME, int(state["position"]["total"]))
+    backbone = backbone or cast(Backbone, parts["backbone"])
     del parts["backbone"]
     name = str(fingerprint["recipe"])
     short = fingerprint.get("lift_size_px", fingerprint.get("view_height_px", _SHORT_SIDE_PX))
@@ -119,6 +119,14 @@ def open_embedding(path: Path) -> Embedding:
     if isinstance(config, OlivineConfig):
         teacher = partial(teacher_maps, config, parts)
     return Embedding(backbone, parts, space, teacher, int(short))
+
+
+def _exported(path: Path, step: int) -> Backbone | None:
+    """The checkpoint's backbone, or None where there is none of that step."""
+    if not path.is_file():
+        return None
+    checkpoint = load_checkpoint(path)
+    return checkpoint.build_backbone().eval() if checkpoint.metadata.get("steps") == step else None
 
 
 def _parts(fingerprint: Mapping[str, Any], path: Path) -> tuple[Any, nn.ModuleDict]:
