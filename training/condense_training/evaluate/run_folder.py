@@ -107,8 +107,8 @@ def open_embedding(path: Path) -> Embedding:
             "use the version of condense_ros that the run was made with",
         ) from None
     parts.eval().requires_grad_(False)
-    backbone = _exported(path / CHECKPOINT_NAME, int(state["position"]["total"]))
-    backbone = backbone or cast(Backbone, parts["backbone"])
+    exported = _exported(path / CHECKPOINT_NAME, int(state["position"]["total"]))
+    backbone = cast(Backbone, parts["backbone"]) if exported is None else exported
     del parts["backbone"]
     name = str(fingerprint["recipe"])
     short = fingerprint.get("lift_size_px", fingerprint.get("view_height_px", _SHORT_SIDE_PX))
