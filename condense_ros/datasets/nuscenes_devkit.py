@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from condense_ros.datasets.base import check_index, describe_folder, read_image
+from condense_ros.datasets.base import check_index, describe_folder, gather_images, read_image
 from condense_ros.datasets.clouds import read_bin
 from condense_ros.datasets.nuscenes import T_LIDAR_NUSCENES
 from condense_ros.datasets.nuscenes_tables import KeyFrames, open_tables
@@ -204,25 +205,25 @@ class NuScenesDevkit:
         )
 
     def _images(self, row: int) -> tuple[CameraImage, ...]:
-        T_base_lidar, T_world_base = self._T_base_lidar(row), self._T_world_base(row, 0)
-        images = []
-        for column, name in enumerate(self._frames.cameras, start=1):
-            if self._frames.sensors[row, column] < 0:
-                continue
-            pixels = read_image(self._path(self._frames.files[row, column]))
-            K = self._frames.intrinsics[self._frames.sensors[row, column]]
-            moved = inverse(self._T_world_base(row, column)) @ T_world_base
-            images.append(
-                CameraImage(
-                    str(name),
-                    int(self._frames.stamps_us[row, column]) * 1000,
-                    pixels,
-                    CameraModel(K, pixels.shape[1], pixels.shape[0]),
-                    inverse(self._T_base_sensor(row, column)) @ T_base_lidar,
-                    ego_motion=inverse(T_base_lidar) @ moved @ T_base_lidar,
-                )
-            )
-        return tuple(images)
+        return gather_images(
+            (str(name), partial(self._image, row, column))
+            for column, name in enumerate(self._frames.cameras, start=1)
+            if self._frames.sensors[row, column] >= 0
+        )
+
+    def _image(self, row: int, column: int) -> CameraImage:
+        T_base_lidar = self._T_base_lidar(row)
+        pixels = read_image(self._path(self._frames.files[row, column]))
+        K = self._frames.intrinsics[self._frames.sensors[row, column]]
+        moved = inverse(self._T_world_base(row, column)) @ self._T_world_base(row, 0)
+        return CameraImage(
+            str(self._frames.cameras[column - 1]),
+            int(self._frames.stamps_us[row, column]) * 1000,
+            pixels,
+            CameraModel(K, pixels.shape[1], pixels.shape[0]),
+            inverse(self._T_base_sensor(row, column)) @ T_base_lidar,
+            ego_motion=inverse(T_base_lidar) @ moved @ T_base_lidar,
+        )
 
     def _labels(self, row: int, points: int) -> npt.NDArray[np.uint8] | None:
         name = self._frames.labels[row]
