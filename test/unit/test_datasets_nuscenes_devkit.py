@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nuscenes_folder import CATEGORIES, CHALLENGE, Devkit, real_devkit, tiny_devkit
 
 from condense_ros.datasets import DataOptions, Dataset, every_kth, open_dataset
-from condense_ros.datasets.base import Fingerprinted
+from condense_ros.datasets.base import Fingerprinted, leave_out_damaged_images
 from condense_ros.datasets.nuscenes_devkit import NuScenesDevkit
 from condense_ros.datasets.nuscenes_tables import cache_folder, read_tables, stream_rows
 from condense_ros.datasets.point_labels import PointLabels
@@ -86,6 +86,21 @@ def test_real_sample_is_projected_as_by_the_one_sample_reader(
     raw = np.arange(len(frame.cloud)) % len(CATEGORIES)
     expected_labels = np.array([c - 1 if c else 255 for c in CHALLENGE], np.uint8)[raw]
     np.testing.assert_array_equal(frame.labels, expected_labels)
+
+
+def test_a_camera_whose_picture_is_damaged_may_be_left_out(tmp_path: Path, data_dir: Path) -> None:
+    devkit, content = real_devkit(data_dir / "nuscenes_frame", tmp_path / "devkit")
+    data = open_dataset(devkit.write())
+    name = Path(content["data_list"][0]["images"]["CAM_BACK"]["img_path"]).name
+    (devkit.root / "samples" / "CAM_BACK" / name).unlink()
+    with pytest.raises(DatasetError, match="CAM_BACK"):
+        data[0]
+    reported = []
+    with leave_out_damaged_images(lambda camera, _: reported.append(camera)):
+        images = data[0].images
+    assert reported == ["CAM_BACK"]
+    assert len(images) == 5
+    assert "CAM_BACK" not in {image.name for image in images}
 
 
 def test_frames_of_a_small_folder(tiny: Devkit) -> None:
