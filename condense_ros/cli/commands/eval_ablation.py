@@ -32,7 +32,9 @@ def ablation(
         ),
     ] = None,
     rows: Annotated[str, typer.Option(help="Rows, separated by commas; all by default.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Pretraining seeds per row.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=0, help="Pretraining seeds per row; 0: three, one with --quick.")
+    ] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small data and few steps: the chain, not the figures.")
     ] = False,
@@ -61,7 +63,7 @@ def ablation(
     from condense_training.trainer import TrainerConfig
 
     console = Console(stderr=True)
-    config = _config(rows, seeds, quick, parameter_values(None, param))
+    config = _config(rows, seeds or (1 if quick else 3), quick, parameter_values(None, param))
     cells(config, [label_source("truth", 2)])  # refuses what is misspelt before anything is made
     if not data or not test:
         made = towns(out / "data", quick=quick, console=console)

@@ -87,7 +87,12 @@ class AblationConfig:
 #: `--quick`: all of the chain in minutes, too little to tell the rows apart
 QUICK: dict[str, Any] = {
     "preset": "quick",
-    "settings": {"steps": 30, "pixel_steps": 30, "vmf_collection_steps": 10},
+    "settings": {
+        "steps": 30,
+        "pixel_steps": 30,
+        "vmf_collection_steps": 10,
+        "consistency_weight": 0.005,
+    },
     "few_frames": 3,
     "few_draws": 2,
     "few_settings": {"steps": 20},
