@@ -20,7 +20,13 @@ import training_toy as toy
 from torch import Tensor, nn
 
 from condense_ros.errors import TrainingError
-from condense_training.losses import VmfStatistics, class_contrast, info_nce, vmf_nll
+from condense_training.losses import (
+    VmfStatistics,
+    class_contrast,
+    info_nce,
+    superpixel_contrast,
+    vmf_nll,
+)
 from condense_training.recipe import Batch, Parts
 from condense_training.state import load_state
 from condense_training.trainer import train
@@ -131,6 +137,20 @@ def lonely_rows(rank: int) -> tuple[float, Tensor]:
     return float(value.detach()), rows.grad
 
 
+def superpixels(ranks: list[int], negatives: str) -> float:
+    """Segments of these processes' images, counted through them."""
+    points, segments = [], []
+    for rank in ranks:
+        generator = torch.Generator().manual_seed(rank)
+        points.append(torch.randn(2, 12, DIM, generator=generator, dtype=torch.float64))
+        segments.append(torch.arange(12) % 4 + 4 * len(segments))
+    rows, numbers = torch.cat(points, 1), torch.cat(segments)
+    value = superpixel_contrast(
+        rows[0], numbers, rows[1], numbers, temperature=0.5, negatives=negatives
+    )
+    return float(value)
+
+
 DIM = 4
 
 
@@ -155,6 +175,7 @@ def process(rank: int, place: str) -> None:
     found["stopped"] = stopped(folder, rank)
     found["nan"] = {where: nan_scenario(folder, where) for where in ("loss", "gradient")}
     found["lonely"] = lonely_rows(rank)
+    found["superpixels"] = superpixels([rank], "gathered")
     found["statistics"] = equal_statistics()
     uneven = toy.recipe(batch_size=3)
     found["uneven"] = error_of(lambda: run(folder / "uneven", uneven))
@@ -332,6 +353,11 @@ def test_a_process_without_pairs_takes_part(two: list[dict[str, Any]]) -> None:
     # gradients are averaged over two processes afterwards
     torch.testing.assert_close(two[0]["lonely"][1] / 2, q.grad)
     assert len(two[1]["lonely"][1]) == 0
+
+
+def test_superpixels_of_all_processes(two: list[dict[str, Any]]) -> None:
+    values = [found["superpixels"] for found in two]
+    assert sum(values) / 2 == pytest.approx(superpixels([0, 1], "per_rank"), rel=1e-12)
 
 
 def test_equal_data_gives_the_statistics_of_one_process(two: list[dict[str, Any]]) -> None:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from condense_ros.errors import TrainingError
+from condense_training.distributed import any_of
 from condense_training.losses.info_nce import info_nce
-from condense_training.losses.inputs import check_labels
+from condense_training.losses.inputs import check_labels, full_precision
 
 
 def segment_means(features: Tensor, segments: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean feature (count, C) of each segment, zero where it has no row, and its rows (count,).
+    Sums are in float32 (float64 stays float64).
 
     Args:
         features: (n, C).
@@ -23,11 +25,13 @@ def segment_means(features: Tensor, segments: Tensor, count: int) -> tuple[Tenso
     """
     inside = segments >= 0
     rows, segments = features[inside], segments[inside]
-    sums = features.new_zeros(count, features.shape[1]).index_add(0, segments, rows)
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    sums = rows.new_zeros(count, features.shape[1]).index_add(0, segments, rows)
     counts = torch.bincount(segments, minlength=count)
     return sums / counts.clamp(min=1)[:, None].to(sums.dtype), counts
 
 
+@full_precision
 def superpixel_contrast(
     points: Tensor,
     point_segments: Tensor,
@@ -35,6 +39,7 @@ def superpixel_contrast(
     pixel_segments: Tensor,
     *,
     temperature: float,
+    negatives: str = "per_rank",
 ) -> Tensor:
     """InfoNCE from the mean over a segment's points to the mean over its pixels, against all other
     segments of the batch.
@@ -44,6 +49,7 @@ def superpixel_contrast(
         point_segments: (n,) int64 segment of each, counted through the batch's images; -1: none.
         pixels: (m, C) features of pixels.
         pixel_segments: (m,) int64, the same numbers.
+        negatives: segments of this process, or of all: as of `info_nce`.
 
     Returns:
         Scalar, the mean over the segments that have both points and pixels.
@@ -58,9 +64,9 @@ def superpixel_contrast(
     queries, seen_3d = segment_means(points, point_segments, count)
     keys, seen_2d = segment_means(pixels, pixel_segments, count)
     both = (seen_3d > 0) & (seen_2d > 0)
-    if not bool(both.any()):
+    if not any_of(bool(both.any())):  # one of several processes may have none
         raise TrainingError(
             "no segment has points as well as pixels",
             "check that segments of both sides are numbered alike",
         )
-    return info_nce(queries[both], keys[both], temperature=temperature)
+    return info_nce(queries[both], keys[both], temperature=temperature, negatives=negatives)

@@ -138,6 +138,7 @@ def loss(config: OlivineConfig, parts: Parts, batch: Batch) -> tuple[Tensor, dic
             heads.pixel_maps("pair", maps, size).permute(0, 2, 3, 1).flatten(0, 2),
             batch["view_segments"].flatten(),
             temperature=config.temperature,
+            negatives=config.negatives,
         )
         terms["superpixel_loss"] = float(value.detach())
         total = total + config.superpixel_weight * value
