@@ -38,6 +38,20 @@ TINY: dict[str, Any] = {
     "voxel_size_m": 0.4,
 }
 
+#: recipe olivine with a few cheap steps
+TINY_OLIVINE: dict[str, Any] = {
+    "pixel_steps": 2,
+    "pixel_batch": 2,
+    "pixel_matches": 64,
+    "pixel_crop_px": 32,
+    "steps": 4,
+    "pairs": 96,
+    "vmf_collection_steps": 2,
+    "view_width_px": 64,
+    "view_height_px": 32,
+    "view_min_pairs": 32,
+}
+
 
 def small_drive(
     folder: Path,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from training_scenes import small_drive
 from typer.testing import CliRunner
 
 from condense_ros.cli.app import app
-from condense_ros.errors import ConfigError, TrainingError
+from condense_ros.errors import ConfigError, DatasetError, TrainingError
 from condense_training.evaluate import ablation, ablation_report, ablation_run
 from condense_training.evaluate.ablation import AblationConfig, Cell, LabelSource, label_source
 from condense_training.frames import FrameSource
@@ -97,11 +100,17 @@ def test_unknown_label_sources_are_refused(text: str) -> None:
         label_source(text, 16)
 
 
-def test_label_sources() -> None:
+def test_label_sources(tmp_path: Path) -> None:
     assert label_source("truth20", 16) == NOISY
     assert label_source("truth", 16).settings["label_noise"] == 0.0
-    found = label_source("mine=/somewhere", 9).settings
-    assert found == {"labels": "folder", "label_folder": "/somewhere", "classes": 9}
+    (tmp_path / "front").mkdir()
+    cv2.imwrite(str(tmp_path / "front" / "000000.png"), np.zeros((4, 4), np.uint8))
+    found = label_source(f"mine={tmp_path}", 9)
+    assert found.settings == {"labels": "folder", "label_folder": str(tmp_path), "classes": 9}
+    cv2.imwrite(str(tmp_path / "front" / "000000.png"), np.ones((4, 4), np.uint8))
+    assert label_source(f"mine={tmp_path}", 9).identity != found.identity
+    with pytest.raises(DatasetError, match="no label images"):
+        label_source(f"mine={tmp_path / 'nothing'}", 9)
 
 
 def test_unknown_rows_and_presets_are_refused() -> None:
@@ -133,8 +142,13 @@ def test_cells_are_kept_and_rows_differ(drives: tuple[Path, Path], tmp_path: Pat
     assert len({cell["lp_miou"] for cell in results}) == 4
     assert len(by_row["full"]["few_miou"]) == 2
     assert not list((tmp_path / "runs").glob("*seed0"))
-    # one teacher for all rows
-    assert [path.name for path in (tmp_path / "teachers").glob("*.pt")] == ["seed0.pt"]
+    # one teacher for all rows, and another one where its own settings differ
+    (teacher,) = (tmp_path / "teachers").glob("seed0_*.pt")
+    other = replace(chosen, settings={**SMALL, "pixel_steps": 1})
+    ablation_run.run(other, data, test, todo[1:2], tmp_path / "other", trainer)
+    (second,) = (tmp_path / "other" / "teachers").glob("seed0_*.pt")
+    assert second.name != teacher.name
+    assert [path.name for path in (tmp_path / "teachers").glob("*.pt")] == [teacher.name]
 
     other = config(rows=rows, few_draws=1)
     with pytest.raises(TrainingError, match="other few"):
@@ -197,10 +211,32 @@ def test_figures_by_hand(tmp_path: Path) -> None:
 def test_the_command_on_own_data(drives: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = ["eval", "ablation", "--data", str(drives[0]), "--test", str(drives[1])]
     arguments += ["--out", str(tmp_path), "--quick", "--seeds", "1", "--rows", "random,ppkt"]
-    for name, value in {**SMALL, "labels": None}.items():
-        if value is not None:
-            arguments += ["-p", f"{name}={value}"]
-    result = CliRunner().invoke(app, [*arguments, "--labels", "truth20"])
+    for name, value in SMALL.items():
+        arguments += ["-p", f"{name}={value}"]
+    arguments += ["--labels", "truth20"]
+    result = CliRunner().invoke(app, [*arguments, "--shard", "1/2"])
     assert result.exit_code == 0, result.output
     assert "| ppkt | 1 | 3 |" in result.output
+    assert "| random |" not in result.output
+    # the table is of all cells that are there, whoever made them
+    result = CliRunner().invoke(app, [*arguments, "--shard", "0/2"])
+    assert result.exit_code == 0, result.output
+    assert "| random | 1 | 0 |" in result.output
+    assert "| ppkt | 1 | 3 |" in result.output
     assert len(list((tmp_path / "cells").iterdir())) == 2
+
+
+def test_the_command_refuses_what_would_go_wrong(
+    drives: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problem(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["eval", "ablation", "--out", str(tmp_path), *arguments])
+        assert isinstance(result.exception, ConfigError), result.output
+        return result.exception.problem
+
+    assert "--data without --test" in problem("--data", str(drives[0]))
+    assert "shard" in problem("--shard", "2/2")
+    assert "unknown rows" in problem("--rows", "olivine")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "torchrun" in problem()
+    assert not list(tmp_path.iterdir())

@@ -103,11 +103,23 @@ def test_other_classes_are_refused(drive: Path, tmp_path: Path) -> None:
         finetune(start, "x", source, Unlabelled([drive]), tmp_path, QUICK, TRAINER)
 
 
-def test_every_kth_scan() -> None:
-    assert protocol.every_kth(10, 1.0) == list(range(10))
-    assert protocol.every_kth(10, 0.25) == [0, 4, 8]
-    assert protocol.every_kth(250, 0.01) == [0, 100, 200]
-    assert protocol.every_kth(3, 0.01) == [0]
+def test_shares_are_of_each_data_set(drive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = FrameSource([drive, drive])
+    chosen = source.share(0.5)
+    assert [chosen.describe(i)[-7:] for i in range(len(chosen))] == [
+        "frame 0",
+        "frame 2",
+        "frame 4",
+    ] * 2
+    assert len(source.share(1.0)) == 12
+    # whole scenes where a data set has them: of three scenes every second is the second
+    monkeypatch.setattr(
+        type(source.datasets[0]), "scene_rows", [[0, 1], [2, 3], [4, 5]], raising=False
+    )
+    chosen = source.share(0.5)
+    assert [chosen.describe(i)[-7:] for i in range(len(chosen))] == ["frame 2", "frame 3"] * 2
+    with pytest.raises(ConfigError, match="none"):
+        source.share(0.1)
 
 
 def test_absent_classes_by_both_conventions() -> None:
@@ -137,7 +149,9 @@ def test_a_subset_is_another_run_than_its_whole(drive: Path) -> None:
     assert part.manifest_hash() == source.subset([1, 3]).manifest_hash()
 
 
-def test_the_command_writes_a_table_and_goes_on(drive: Path, tmp_path: Path) -> None:
+def test_the_command_writes_a_table_and_goes_on(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from condense_ros.models import Checkpoint, save_checkpoint
 
     path = save_checkpoint(tmp_path / "b.safetensors", Checkpoint.of(start()))
@@ -145,7 +159,7 @@ def test_the_command_writes_a_table_and_goes_on(drive: Path, tmp_path: Path) -> 
     arguments += ["--out", str(tmp_path / "out"), "--fractions", "50,100", "-p", "steps=2"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "| mean of present classes |" in result.output
+    assert "pretrained finetune 50 %: mIoU" in result.output
     found = json.loads((tmp_path / "out" / "segmentation.json").read_text())["results"]
     assert [(r["network"], r["train_frames"]) for r in found] == [
         ("pretrained", 3),
@@ -153,8 +167,10 @@ def test_the_command_writes_a_table_and_goes_on(drive: Path, tmp_path: Path) -> 
         ("pretrained", 6),
         ("random", 6),
     ]
+    # what is finished is neither trained nor judged again
+    monkeypatch.setattr(protocol, "finetune", None)
     again = CliRunner().invoke(app, arguments)
-    assert again.exit_code == 0
+    assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "out" / "segmentation.json").read_text())["results"] == found
 
     wrong = CliRunner().invoke(app, [*arguments[:-4], "--fractions", "0"])

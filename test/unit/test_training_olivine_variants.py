@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from training_scenes import TWO_CAMERAS, small_drive
+from training_scenes import TINY_OLIVINE, TWO_CAMERAS, small_drive
 
 from condense_ros.config import build
 from condense_ros.datasets.simulated import SimulatedFolder
@@ -33,18 +33,7 @@ from condense_training.steps import set_modes, train_step
 from condense_training.trainer import TrainerConfig
 from condense_training.views import ViewAugmentation, random_views
 
-TINY = {
-    "pixel_steps": 2,
-    "pixel_batch": 2,
-    "pixel_matches": 64,
-    "pixel_crop_px": 32,
-    "steps": 4,
-    "pairs": 96,
-    "vmf_collection_steps": 2,
-    "view_width_px": 64,
-    "view_height_px": 32,
-    "view_min_pairs": 32,
-}
+TINY = TINY_OLIVINE
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 import tiny_models
 import torch
 from torch.nn import functional
-from training_scenes import small_drive
+from training_scenes import TINY_OLIVINE, small_drive
 
 from condense_ros.datasets.simulated import SimulatedFolder
 from condense_ros.errors import CheckpointError, ConfigError, TrainingError
@@ -37,19 +37,7 @@ from condense_training.recipes.olivine import ABLATIONS
 from condense_training.steps import set_modes, train_step
 from condense_training.trainer import TrainerConfig
 
-TINY = {
-    "pixel_steps": 2,
-    "pixel_batch": 2,
-    "pixel_matches": 64,
-    "pixel_crop_px": 32,
-    "steps": 4,
-    "pairs": 96,
-    "vmf_collection_steps": 2,
-    "view_width_px": 64,
-    "view_height_px": 32,
-    "view_min_pairs": 32,
-    "voxel_size_m": 0.4,
-}
+TINY = {**TINY_OLIVINE, "voxel_size_m": 0.4}
 
 
 def random_norms(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

@@ -11,6 +11,7 @@ import numpy as np
 
 from condense_ros.datasets import Dataset, open_dataset
 from condense_ros.datasets.base import Fingerprinted
+from condense_ros.datasets.subsets import every_kth
 from condense_ros.errors import TrainingError
 from condense_ros.frame import Frame
 from condense_ros.ontology import Ontology
@@ -66,6 +67,18 @@ class FrameSource:
         chosen._selection = (*self._selection, *chosen._entries)
         chosen._hash = None
         return chosen
+
+    def share(self, fraction: float) -> FrameSource:
+        """The part that fine-tuning protocols learn from: of each data set every k-th frame, or of
+        nuScenes every k-th scene, k = round(1 / fraction).
+
+        Raises:
+            ConfigError: a fraction outside (0, 1], or no scene would be left.
+            TrainingError: no frame is left.
+        """
+        rows = [set(every_kth(dataset, fraction)) for dataset in self.datasets]
+        entries = enumerate(self._entries)
+        return self.subset([n for n, (which, index) in entries if index in rows[which]])
 
     @property
     def classes(self) -> Ontology | None:

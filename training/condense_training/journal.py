@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from condense_training.board import Board
 
@@ -102,6 +104,24 @@ class Journal:
             self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def learned_steps(path: Path) -> Iterator[dict[str, Any]]:
+    """The steps in log.jsonl that changed something, as plain values; skipped ones left out."""
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            if is_step(line) and not (record := json.loads(line))["skipped"]:
+                yield record
+
+
+def first_and_last(losses: Sequence[float]) -> dict[str, float]:
+    """`steps`, and the mean loss of the first and of the last tenth of them."""
+    tenth = max(1, len(losses) // 10)
+    return {
+        "steps": len(losses),
+        "loss_first": sum(losses[:tenth]) / tenth,
+        "loss_last": sum(losses[-tenth:]) / tenth,
+    }
 
 
 def validation_losses(path: Path) -> dict[int, float]:

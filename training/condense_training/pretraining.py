@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +28,12 @@ from condense_training.batch_norm import calibrate_batch_norm
 from condense_training.checkpoints import LAST, KeptCheckpoints, check_selection
 from condense_training.distributed import process_group, rank, wait_for_all
 from condense_training.frames import FrameSource, spread
-from condense_training.journal import StepRecord, is_step, validation_losses
+from condense_training.journal import (
+    StepRecord,
+    first_and_last,
+    learned_steps,
+    validation_losses,
+)
 from condense_training.recipe import Parts, Recipe
 from condense_training.recipes import build_recipe
 from condense_training.threads import cpu_threads
@@ -73,20 +77,9 @@ def _some_clouds(source: FrameSource, fraction: float) -> Iterator[PointCloud]:
 def _losses(path: Path) -> dict[str, dict[str, Any]]:
     """Stage name -> steps, first and last tenth's mean loss; skipped steps left out."""
     by_stage: dict[str, list[float]] = {}
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if is_step(line) and not record["skipped"]:
-                by_stage.setdefault(record["stage"], []).append(record["loss"])
-    summary = {}
-    for stage, losses in by_stage.items():
-        tenth = max(1, len(losses) // 10)
-        summary[stage] = {
-            "steps": len(losses),
-            "loss_first": sum(losses[:tenth]) / tenth,
-            "loss_last": sum(losses[-tenth:]) / tenth,
-        }
-    return summary
+    for record in learned_steps(path):
+        by_stage.setdefault(record["stage"], []).append(record["loss"])
+    return {stage: first_and_last(losses) for stage, losses in by_stage.items()}
 
 
 def _heads(recipe: Recipe, parts: Parts, source: FrameSource) -> dict[str, LinearHead]:

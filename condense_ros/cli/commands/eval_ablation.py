@@ -52,35 +52,49 @@ def ablation(
     One JSON file per cell; stopped or killed, the same command goes on where it was. Without
     --data, towns are simulated first: 400 frames to train, 100 of other towns to judge.
     """
+    import os
+
     from rich.console import Console
 
+    from condense_ros.cli.progress import progress_bar
+    from condense_ros.errors import ConfigError
     from condense_training.evaluate import ablation_report
     from condense_training.evaluate.ablation import cells, label_source
     from condense_training.evaluate.ablation_data import labels_of_clusters, towns
-    from condense_training.evaluate.ablation_run import run
+    from condense_training.evaluate.ablation_run import finished, run
     from condense_training.frames import FrameSource
-    from condense_training.labels.shards import which_shard
+    from condense_training.labels.shards import Shard, which_shard
     from condense_training.trainer import TrainerConfig
 
     console = Console(stderr=True)
     config = _config(rows, seeds or (1 if quick else 3), quick, parameter_values(None, param))
-    cells(config, [label_source("truth", 2)])  # refuses what is misspelt before anything is made
+    # what is misspelt is refused before anything is made
+    cells(config, [label_source("truth", 2)])
+    part = which_shard(shard) if shard else Shard()
+    if bool(data) != bool(test):
+        raise ConfigError(
+            "--data without --test, or --test without --data",
+            "name both, of different places; or none, and towns are simulated",
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "the table was started by torchrun, but every cell trains in one process",
+            "start it without torchrun, once for each --shard I/N",
+        )
     if not data or not test:
-        made = towns(out / "data", quick=quick, console=console)
-        data, test = data or made[0], test or made[1]
+        data, test = towns(out / "data", quick=quick, progress=progress_bar)
     source, judged = FrameSource(data), FrameSource(test)
     texts = [
-        f"clusters={labels_of_clusters(data, out / 'labels', quick=quick, console=console)}"
+        f"clusters={labels_of_clusters(data, out / 'labels', quick=quick, progress=progress_bar)}"
         if text == "clusters"
         else text
         for text in labels or ["clusters", "truth20"]
     ]
     classes = len(source.classes or ())
     todo = cells(config, [label_source(text, classes) for text in texts])
-    part = which_shard(shard)
     trainer = TrainerConfig(device=resolve_device(device))
-    results = run(config, source, judged, part.of(todo), out, trainer, console=console)
-    summary = ablation_report.write(results, out)
+    run(config, source, judged, part.of(todo), out, trainer, console=console)
+    summary = ablation_report.write(finished(config, source, judged, todo, out), out)
     typer.echo(ablation_report.markdown(summary))
     typer.echo(f"cells, table and picture: {out}")
 

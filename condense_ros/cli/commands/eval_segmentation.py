@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,7 @@ def segmentation(
     from condense_ros.errors import ConfigError
     from condense_ros.files import write_json
     from condense_training.evaluate.finetune import PRESETS, FinetuneConfig
-    from condense_training.evaluate.protocol import Protocol, judge_head, run, shown
+    from condense_training.evaluate.protocol import Protocol, judge_head, run
 
     if list_parameters:
         typer.echo(f"presets: {', '.join(PRESETS)}")
@@ -90,9 +90,33 @@ def segmentation(
             random=random,
         )
         results = run(checkpoint, train or [], test, out, protocol, device=resolve_device(device))
-    for line in shown(results):
-        typer.echo(line)
-    write_json(json_file or out / "segmentation.json", {"results": results})
+    show(results)
+    path = json_file or out / "segmentation.json"
+    write_json(path, {"results": results})
+    typer.echo(f"figures: {path}")
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Prints IoU by class for every network and share, means over seeds, and both mIoU."""
+    from statistics import fmean
+
+    from rich.console import Console
+
+    from condense_ros.cli.tables import class_table
+    from condense_training.evaluate.protocol import columns
+
+    found = columns(results)
+    by_class = {
+        heading: {name: fmean(one["iou"][name] for one in ones) for name in ones[0]["iou"]}
+        for heading, ones in found.items()
+    }
+    means = {heading: fmean(one["miou"] for one in ones) for heading, ones in found.items()}
+    console = Console()
+    console.print(class_table("IoU %, classes that are present", by_class, means))
+    for heading, ones in found.items():
+        each = ", ".join(f"{100 * one['miou']:.1f}" for one in ones)
+        absent = 100 * fmean(one["miou_absent_is_one"] for one in ones)
+        console.print(f"{heading}: mIoU {each} % by seed; {absent:.1f} % with absent classes as 1")
 
 
 def _shares(text: str) -> tuple[float, ...]:

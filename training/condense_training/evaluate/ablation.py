@@ -25,6 +25,7 @@ from condense_training.evaluate.probe import ProbeConfig
 from condense_training.frames import FrameSource
 from condense_training.labels.folder import LabelFolder
 from condense_training.labels.store import HEADER
+from condense_training.pair_labels import open_pixel_labels
 from condense_training.recipes.olivine_presets import ABLATIONS, PRESETS
 
 log = logging.getLogger(__name__)
@@ -108,10 +109,12 @@ class LabelSource:
     Attributes:
         name: in the table, as ROW@NAME.
         settings: of the recipe.
+        identity: of label images, changes with them; empty for labels that the data holds.
     """
 
     name: str
     settings: Mapping[str, Any]
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ def label_source(text: str, classes: int) -> LabelSource:
     """`truth`, `truthNN` (NN % of patches wrong) or `NAME=FOLDER` of label images.
 
     Raises:
-        ConfigError: another text, or a folder whose number of classes cannot be known.
+        ConfigError: another text.
+        DatasetError: the folder holds no labels.
     """
     name, equals, folder = text.partition("=")
     if equals and name and folder:
@@ -145,7 +149,7 @@ def label_source(text: str, classes: int) -> LabelSource:
         if (Path(folder) / HEADER).is_file():
             count = len(LabelFolder(Path(folder)).header.ontology)
         settings = {"labels": "folder", "label_folder": folder, "classes": count}
-        return LabelSource(name, settings)
+        return LabelSource(name, settings, open_pixel_labels(Path(folder)).identity())
     noise = text.removeprefix("truth")
     if not text.startswith("truth") or (noise and not noise.isdigit()) or int(noise or 0) > 100:
         raise ConfigError(
@@ -211,15 +215,16 @@ def fingerprint(
     config: AblationConfig, cell: Cell, data: FrameSource, test: FrameSource
 ) -> dict[str, Any]:
     """Everything the result of a cell depends on, as plain JSON."""
-    # where labels lie does not matter; what they are is checked by the recipe
+    # where labels lie does not matter, but what they are
     settings = recipe_settings(config, cell)
     settings.pop("label_folder", None)
     content = {
-        "format": 1,
+        "format": 2,
         "row": cell.row,
         "seed": cell.seed,
         "preset": config.preset,
         "settings": settings,
+        "labels": cell.labels.identity if cell.labels else "",
         "few": {
             "frames": config.few_frames,
             "draws": config.few_draws,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-from rich.console import Console
 
 from condense_ros.sim.folders.writer import SimulationConfig, generate
 from condense_training.labels.run import LabelConfig, label
+
+#: what is done -> a block's function of (done, all)
+ProgressBar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 #: seeds of the towns; the test split shares no asset with the training split
 _TRAIN_SEEDS, _TEST_SEEDS = (101, 102, 103, 104), (201, 202)
@@ -17,7 +19,7 @@ _QUICK_FRAMES = 12
 
 
 def towns(
-    folder: Path, *, quick: bool = False, console: Console | None = None
+    folder: Path, *, quick: bool = False, progress: ProgressBar
 ) -> tuple[list[Path], list[Path]]:
     """Drives at one sweep a second: four towns of 100 frames to learn in, two of 50 to judge in;
     `quick`, one of each with a few. What is there already is kept.
@@ -25,7 +27,6 @@ def towns(
     Raises:
         StorageFull: no room.
     """
-    console = console or Console(stderr=True)
 
     def drive(name: str, seed: int, session: int, split: str, frames: int) -> Path:
         config = SimulationConfig(
@@ -37,8 +38,8 @@ def towns(
             rate_hz=1.0,
             images=split == "train",
         )
-        console.print(f"town {name}: {frames} frames")
-        return generate(folder / name, config)
+        with progress(f"town {name}") as bar:
+            return generate(folder / name, config, progress=bar)
 
     train, test = (_QUICK_FRAMES, _QUICK_FRAMES) if quick else (_TRAIN_FRAMES, _TEST_FRAMES)
     kept = 1 if quick else None
@@ -49,16 +50,15 @@ def towns(
 
 
 def labels_of_clusters(
-    data: Sequence[Path], out: Path, *, quick: bool = False, console: Console | None = None
+    data: Sequence[Path], out: Path, *, quick: bool = False, progress: ProgressBar
 ) -> Path:
     """Labels by groups, found in the first data set and the same in all; kept where finished.
 
     Raises:
         LabelError, TrainingError: see `condense_training.labels.run.label`.
     """
-    console = console or Console(stderr=True)
     settings = {"preset": "quick", "groups": 16, "fit_images": 8} if quick else {}
     for path in data:
-        console.print(f"labels by groups: {path}")
-        label(path, out, LabelConfig(labeler="clusters", settings=settings))
+        with progress(f"groups of {path.name}") as bar:
+            label(path, out, LabelConfig(labeler="clusters", settings=settings), progress=bar)
     return out

@@ -29,6 +29,7 @@ from condense_training.evaluate.finetune import finetune, same_classes
 from condense_training.evaluate.metrics import Confusion
 from condense_training.evaluate.probe import Prober
 from condense_training.frames import FrameSource, spread
+from condense_training.journal import first_and_last, learned_steps
 from condense_training.recipe import Parts, Recipe
 from condense_training.recipes import build_recipe
 from condense_training.threads import cpu_threads
@@ -94,6 +95,21 @@ def run(
         if on_cell is not None:
             on_cell(cell, result)
     return results
+
+
+def finished(
+    config: AblationConfig, data: FrameSource, test: FrameSource, todo: Sequence[Cell], out: Path
+) -> list[dict[str, Any]]:
+    """Those of `todo` that are there, whichever shard has made them.
+
+    Raises:
+        TrainingError: cells of other settings or data.
+    """
+    found = (
+        ablation.read_cell(out / "cells" / c.file, ablation.fingerprint(config, c, data, test))
+        for c in todo
+    )
+    return [cell for cell in found if cell is not None]
 
 
 def _open(
@@ -182,7 +198,8 @@ def _pretrain(table: _Table, cell: Cell) -> tuple[dict[str, Any], Backbone]:
         result = train(recipe, table.data, out, table.trainer_of(cell.seed), console=table.console)
     summary = _read_log(out / "log.jsonl")
     summary |= {"batch": own.batch_size, "skipped_steps": result.skipped_steps}
-    return summary, cast(Backbone, result.parts[recipe.backbone])
+    # the judges read clouds on the CPU
+    return summary, cast(Backbone, result.parts[recipe.backbone]).cpu()
 
 
 def _with_teacher(recipe: Recipe, image: dict[str, torch.Tensor]) -> Parts:
@@ -193,25 +210,27 @@ def _with_teacher(recipe: Recipe, image: dict[str, torch.Tensor]) -> Parts:
 
 def _teacher(table: _Table, recipe: Recipe, seed: int) -> tuple[dict[str, torch.Tensor], str]:
     """The image network of a seed, trained once, and the hash of its file."""
-    path = table.out / "teachers" / f"seed{seed}.pt"
+    # nothing a row changes has a say in the teacher's training
+    prefixes = ("pixel_", "teacher_dim", "image_", "encoder_", "weight_decay")
+    settings = {key: value for key, value in recipe.settings.items() if key.startswith(prefixes)}
+    first = replace(recipe, name="olivine teacher", stages=recipe.stages[:-1], settings=settings)
+    basis = json.dumps([settings, table.data.manifest_hash()], sort_keys=True)
+    key = hashlib.sha256(basis.encode()).hexdigest()[:8]
+    path = table.out / "teachers" / f"seed{seed}_{key}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     # of several shards the first trains it while the others wait
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            _train_teacher(table, recipe, seed, path)
+            _train_teacher(table, first, seed, path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     return state, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _train_teacher(table: _Table, recipe: Recipe, seed: int, path: Path) -> None:
-    # nothing a row changes has a say in the teacher's training
-    prefixes = ("pixel_", "teacher", "image_", "encoder_", "weight_decay")
-    settings = {key: value for key, value in recipe.settings.items() if key.startswith(prefixes)}
-    first = replace(recipe, name="olivine teacher", stages=recipe.stages[:-1], settings=settings)
-    out = table.out / "runs" / f"teacher_seed{seed}"
+    out = table.out / "runs" / f"teacher_{path.stem}"
     with cpu_threads(table.trainer.threads):
-        result = train(first, table.data, out, table.trainer_of(seed), console=table.console)
+        result = train(recipe, table.data, out, table.trainer_of(seed), console=table.console)
     part = path.with_suffix(".part")
     torch.save(result.parts["image"].state_dict(), part)
     part.replace(path)
@@ -220,24 +239,18 @@ def _train_teacher(table: _Table, recipe: Recipe, seed: int, path: Path) -> None
 
 def _read_log(path: Path) -> dict[str, Any]:
     """Steps, losses at both ends, share of steps with an active pull, and speed."""
-    with open(path, encoding="utf-8") as lines:
-        records = [json.loads(line) for line in lines]
-    records = [record for record in records if not record["skipped"] and "loss" in record]
+    records = list(learned_steps(path))
     if not records:
         raise TrainingError(f"{path} holds no step that counted", "lower the learning rate")
-    tenth = max(1, len(records) // 10)
-    losses = [record["loss"] for record in records]
     ends: dict[str, Any] = {
-        "steps": len(records),
-        "loss_first": fmean(losses[:tenth]),
-        "loss_last": fmean(losses[-tenth:]),
+        **first_and_last([record["loss"] for record in records]),
         "samples_per_s": fmean(record["samples_per_s"] for record in records),
     }
     active = [record["terms"].get("kl_active") for record in records]
     known = [value for value in active if value is not None]
     if known:
         ends["kl_active"] = fmean(known)
-    last = records[-tenth:]
+    last = records[-max(1, len(records) // 10) :]
     names = sorted({name for record in last for name in record["terms"]})
     ends["terms_last"] = {
         name: fmean(r["terms"][name] for r in last if name in r["terms"]) for name in names

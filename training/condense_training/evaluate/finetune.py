@@ -7,7 +7,8 @@ else. Metrics count points. The probe of `evaluate.probe` is the quicker, convex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,15 @@ from typing import Any, cast
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from torch import nn
 
 from condense_ros.config import parameter
 from condense_ros.errors import ConfigError, TrainingError
-from condense_ros.frame import IGNORE
 from condense_ros.models import Backbone
 from condense_ros.ontology import Ontology
-from condense_training.evaluate.features import labels_of
 from condense_training.evaluate.metrics import Confusion
+from condense_training.evaluate.segmentation import Segmenter
 from condense_training.frames import FrameSource
 from condense_training.recipe import Parts, Recipe, Stage
 from condense_training.recipes import supervised
@@ -40,7 +41,7 @@ class FinetuneConfig:
 
     mode: str = parameter("finetune", "finetune (trunk and head) or probe (head alone)")
     fraction: float = parameter(
-        1.0, "share of the training data: every round(1/fraction)-th", low=1e-6, high=1.0
+        1.0, "share of the labels: every round(1/fraction)-th frame, or scene", low=1e-6, high=1.0
     )
     epochs: int = parameter(50, "passes over that share", low=1)
     steps: int = parameter(0, "optimiser steps instead of epochs; 0: epochs", low=0)
@@ -167,25 +168,6 @@ def build_recipe(
     )
 
 
-@torch.no_grad()
-def confusion_of(backbone: Backbone, head: nn.Module, test: FrameSource, classes: int) -> Confusion:
-    """Confusion over the labelled points in range of all test frames.
-
-    Raises:
-        TrainingError: frames without labels, or with other classes.
-    """
-    backbone.eval()
-    confusion = Confusion(classes)
-    for number in range(len(test)):
-        frame = test[number]
-        labels = labels_of(frame, classes)
-        voxels = backbone.input.voxelize(frame.cloud)
-        predicted = head(backbone(voxels)).argmax(1)
-        inside = (voxels.inverse >= 0).numpy() & (labels != IGNORE)
-        confusion.add(labels[inside], predicted[voxels.inverse[inside]].numpy())
-    return confusion
-
-
 def same_classes(train: FrameSource, test: FrameSource) -> Ontology:
     """The ontology of both.
 
@@ -230,6 +212,17 @@ def finetune(
         result = train(
             recipe, train_frames, out, trainer, resume=resume, on_step=on_step, console=console
         )
-        trunk = cast(Backbone, result.parts["backbone"])
-        confusion = confusion_of(trunk, result.parts["head"], test, classes)
-    return result.parts, confusion
+    # clouds are read on the CPU, wherever the network was trained
+    parts = result.parts.cpu()
+    segmenter = Segmenter(cast(Backbone, parts["backbone"]), parts["head"])
+    with judging(console, trainer.progress, len(test)) as progress:
+        frames = (test[number] for number in range(len(test)))
+        return parts, segmenter.judge(frames, classes, progress)
+
+
+@contextmanager
+def judging(console: Console | None, shown: bool, frames: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of the test frames are done."""
+    with Progress(console=console or Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("judged on test frames", total=frames)
+        yield lambda done: bar.update(task, completed=done)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
-
-import torch
 
 from condense_ros import config as _config
 from condense_ros.errors import ConfigError, TrainingError
@@ -29,6 +27,7 @@ from condense_training.frames import FrameSource
 from condense_training.trainer import TrainerConfig
 
 Result = dict[str, Any]
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,6 @@ class Protocol:
             raise ConfigError(f"no preset {self.preset!r}", f"use one of: {', '.join(PRESETS)}")
         base = _config.changed(PRESETS[self.preset], self.settings)
         return [replace(base, fraction=share) for share in self.fractions] or [base]
-
-
-def every_kth(count: int, fraction: float) -> list[int]:
-    """Numbers 0, k, 2k, ... below `count`, k = round(1 / fraction), as the papers choose scans."""
-    return list(range(0, count, max(1, round(1 / fraction))))
 
 
 def run(
@@ -90,21 +84,31 @@ def run(
     results = []
     for network, config, seed in _grid(starts, configs, protocol.seeds):
         origin, start = starts[network]
-        frames = source.subset(every_kth(len(source), config.fraction))
+        frames = source.share(config.fraction)
         folder = out / f"{network}_{config.mode}_{100 * config.fraction:g}_seed{seed}"
+        identity = {
+            "origin": origin,
+            "architecture": architecture.to_dict(),
+            "protocol": asdict(config),
+            "train_data": frames.manifest_hash(),
+            "test_data": judged.manifest_hash(),
+        }
+        if (known := _finished(folder / RESULT, identity)) is not None:
+            results.append(known)
+            continue
         trainer = TrainerConfig(seed=seed, device=device, progress=progress)
         _, confusion = finetune(start, origin, frames, judged, folder, config, trainer)
         result = {
+            "identity": identity,
             "network": network,
             "checkpoint": str(checkpoint) if network == "pretrained" else None,
             "seed": seed,
             "train_frames": len(frames),
             "test_frames": len(judged),
             "steps": steps_of(config, len(frames)),
-            "protocol": asdict(config),
             **figures(confusion, names),
         }
-        write_json(folder / "result.json", result)
+        write_json(folder / RESULT, result)
         results.append(result)
     return results
 
@@ -129,7 +133,6 @@ def figures(confusion: Confusion, names: Sequence[str]) -> Result:
     }
 
 
-@torch.no_grad()
 def judge_head(checkpoint: Path, test: Sequence[Path], head: str = "segmentation") -> Result:
     """How well the checkpoint's own head labels test frames.
 
@@ -154,27 +157,21 @@ def judge_head(checkpoint: Path, test: Sequence[Path], head: str = "segmentation
     }
 
 
-def shown(results: Sequence[Result]) -> list[str]:
-    """The per-class table as Markdown, a column for each network and share, means over seeds."""
-    columns: dict[str, list[Result]] = {}
+def columns(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Heading of the per-class table -> results of all its seeds."""
+    found: dict[str, list[Result]] = {}
     for one in results:
-        share = one.get("protocol", {}).get("fraction")
-        mode = one.get("protocol", {}).get("mode", "")
-        label = f"{one['network']} {mode} {100 * share:g} %" if share else one["network"]
-        columns.setdefault(label, []).append(one)
-    names = list(results[0]["iou"])
-    lines = [
-        "| IoU % | " + " | ".join(columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for name in names:
-        means = [fmean(one["iou"][name] for one in ones) for ones in columns.values()]
-        lines.append(f"| {name} | " + " | ".join(f"{100 * mean:.1f}" for mean in means) + " |")
-    for key, title in (("miou", "mean of present classes"), ("miou_absent_is_one", "absent = 1")):
-        cells = [[100 * one[key] for one in ones] for ones in columns.values()]
-        texts = [
-            f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-            for values in cells
-        ]
-        lines.append(f"| {title} | " + " | ".join(texts) + " |")
-    return lines
+        protocol = one.get("identity", {}).get("protocol", {})
+        share = f" {protocol['mode']} {100 * protocol['fraction']:g} %" if protocol else ""
+        found.setdefault(one["network"] + share, []).append(one)
+    return found
+
+
+def _finished(path: Path, identity: Mapping[str, Any]) -> Result | None:
+    """The result of an earlier call on the same network, data and protocol; another one's run is
+    refused by the trainer."""
+    if not path.exists():
+        return None
+    result: Result = json.loads(path.read_text(encoding="utf-8"))
+    plain = json.loads(json.dumps(identity))
+    return result if result.get("identity") == plain else None

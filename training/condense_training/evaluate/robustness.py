@@ -150,8 +150,8 @@ def evaluate_robustness(
         TrainingError: no frames, or frames without labels of the head's classes.
     """
     config = config or RobustnessConfig()
-    segmenter = Segmenter(checkpoint, config.head)
-    ontology = segmenter.ontology
+    head = checkpoint.build_head(config.head)
+    segmenter, ontology = Segmenter(checkpoint.build_backbone(), head), head.info.ontology
     sensor = sensor_of(ontology, config, segmenter.backbone.input.intensity_scale)
     cells = [(name, level) for name in config.corruptions for level in range(len(SEVERITIES))]
     counts = {cell: Confusion(len(ontology)) for cell in [("clean", 0), *cells]}
